@@ -7,6 +7,7 @@ void register_avro_events(nb::module_& m);
 void register_csv_rows(nb::module_& m);
 void register_frequency(nb::module_& m);
 void register_gather(nb::module_& m);
+void register_item_tree(nb::module_& m);
 void register_join_index(nb::module_& m);
 void register_join_rows(nb::module_& m);
 void register_keys(nb::module_& m);
@@ -32,6 +33,7 @@ NB_MODULE(_native, m) {
     register_csv_rows(m);
     register_frequency(m);
     register_gather(m);
+    register_item_tree(m);
     register_join_index(m);
     register_join_rows(m);
     register_keys(m);

@@ -4,7 +4,7 @@ It reads one `[batch, columns]` tensor (see `layout`) and returns its gradient; 
 Same weights, same batch, same build, same number of threads: same bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from pipeline.model.network.inputs import named_inputs
 from pipeline.model.network.layout import Layout
 from pipeline.model.network.subnetwork import Subnetwork
 from pipeline.model.network.weights import Arrays, Shapes, check_shapes, pack, serving_arrays, shapes_of, unpack
+from pipeline.model.pair import PairModel
 from pipeline.model.part import PartModel
 from pipeline.model.predictions import predictions
 from pipeline.model.runtime import names_of_its_own, prepare_runtime, tf
@@ -239,6 +240,10 @@ class DenseModel:
     def part(self, labels: Sequence[str]) -> PartModel:
         """The outputs of some labels, to be served apart. Raises ModelError if the network computes them together."""
         return PartModel(self._config, self._model, self._function.reference, labels)
+
+    def pair(self, label: str, of_items: Callable[[Config], Collection[str]]) -> PairModel:
+        """A label over pairs of a user and an item. Raises as `PairModel`."""
+        return PairModel(self._config, self._model, self._function.reference, label, of_items)
 
     @property
     def item_inputs(self) -> frozenset[str]:

@@ -4,25 +4,21 @@ It predicts the bits that the whole network predicts for the same labels: the la
 runs on a tensor of the same shape, in which the outputs of other labels are zeros.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.config import Config
-from pipeline.configuration.model.conditional import names_served, with_given
-from pipeline.configuration.model.labels import LabelConfig
 from pipeline.configuration.model.lists import mask_name
-from pipeline.configuration.model.towers import vector_names
 from pipeline.features.scaling import DenseScaling
 from pipeline.model.network.failure import naming_the_model
 from pipeline.model.network.inputs import named_inputs
 from pipeline.model.network.layout import Layout
 from pipeline.model.network.served_weights import ServedWeights
-from pipeline.model.network.subnetwork import Subnetwork
 from pipeline.model.network.weights import Arrays, check_shapes, shapes_of, unpack
-from pipeline.model.predictions import predictions
+from pipeline.model.part_outputs import PartOutputs
 from pipeline.model.runtime import keras, names_of_its_own, tf
 
 
@@ -38,10 +34,8 @@ class PartModel:
 
         Raises ModelError if the network computes the outputs of several labels as one tensor.
         """
-        outputs, vectors = config.outputs, vector_names(config.outputs)
-        of_labels = [name for name in labels if name not in vectors]
-        chosen = (*with_given(outputs, of_labels), *(name for name in vectors if name in labels))
-        found = Subnetwork.of(network, config.output_names, chosen, vectors)
+        outputs = PartOutputs(config, network, labels)
+        found = outputs.subnetwork
         self.config = _reading(config, found.inputs)
         """The configuration with the fields and dense inputs that the part reads."""
         self.layout, self._reference = Layout.of(self.config), reference
@@ -50,12 +44,7 @@ class PartModel:
         own = {id(variable) for variable in model.variables}
         self._variables = {f"variable/{i}/{v.name}": v.value for i, v in enumerate(network.variables) if id(v) in own}
         self._shapes = shapes_of({name: v.numpy() for name, v in self._variables.items()} | self._scaling.arrays())
-        dim = (network.outputs[0].shape[1] - len(outputs)) // max(len(vectors), 1)
-        places = [*names_served(outputs, config.output_names), *(name for name in vectors for _ in range(dim))]
-        names = [*names_served(outputs, of_labels), *(n for n in vectors if n in labels)]
-        served = [place for name in names for place, other in enumerate(places) if name == other]
-        widths = {name: dim if name in vectors else 1 for name in (*config.output_names, *vectors)}
-        self._predict = _compiled(_outputs_of(model, found, widths), self.layout, outputs, served)
+        self._predict = _compiled(model, self.layout, outputs)
 
     def scale(self, inputs: Float32s) -> None:
         """Normalise and clip the dense columns of inputs [n, columns] in place, for `predict`."""
@@ -101,29 +90,11 @@ def _reading(config: Config, inputs: frozenset[str]) -> Config:
     )
 
 
-def _outputs_of(model: keras.Model, found: Subnetwork, widths: Mapping[str, int]) -> Callable[[Any], Any]:
-    """By its inputs, the outputs of the part, all by name as wide as in `widths`; what it does not compute is zeros."""
-
-    def call(inputs: Any) -> Any:
-        columns = model(inputs, training=False)
-        own = dict(zip(found.outputs, columns if isinstance(columns, list) else [columns], strict=True))
-        rows = tf.shape(next(iter(own.values())))[0]
-
-        def output(name: str) -> Any:
-            return tf.cast(own[name], tf.float32) if name in own else tf.zeros([rows, widths[name]])
-
-        return tf.concat([output(name) for name in widths], axis=1)
-
-    return call
-
-
-def _compiled(
-    outputs_of: Callable[[Any], Any], layout: Layout, labels: Sequence[LabelConfig], served: Sequence[int]
-) -> Any:
-    """The graph inputs [n, columns] → the columns `served` of the predictions; it refers to no layer of Keras."""
+def _compiled(model: keras.Model, layout: Layout, outputs: PartOutputs) -> Any:
+    """The graph inputs [n, columns] → what is served of the part; it refers to no layer of Keras."""
 
     def serve(inputs: Any) -> Any:
-        return tf.gather(predictions(labels, outputs_of(named_inputs(layout, inputs))), served, axis=1)
+        return outputs.served(model(named_inputs(layout, inputs), training=False))
 
     signature = [tf.TensorSpec([None, layout.columns], tf.float32)]
     return tf.function(serve, input_signature=signature).get_concrete_function()

@@ -31,7 +31,7 @@ class Subnetwork:
         """The outputs `chosen` of a network with outputs for `labels`, then for `vectors`. Raises ModelError."""
         columns = dict(zip((*labels, *vectors), output_columns(network, len(labels), len(vectors)), strict=True))
         outputs = {name: column for name, column in columns.items() if name in chosen}
-        return cls(outputs, frozenset(_inputs_of(outputs.values())))
+        return cls(outputs, frozenset(inputs_of(outputs.values())))
 
     def model(self, network: keras.Model, layout: Layout) -> keras.Model:
         """The inputs of `layout` → a list of the outputs; it shares the layers of `network`."""
@@ -54,7 +54,7 @@ def output_columns(network: keras.Model, count: int, vectors: int = 0) -> list[A
     joined = network.outputs[0]
     if count + vectors == 1:
         return [joined]
-    node = _node_of(joined)
+    node = node_of(joined)
     parts = list(node.input_tensors)
     if vectors:
         return parts  # by name, so that each is a tensor of its own
@@ -66,11 +66,11 @@ def output_columns(network: keras.Model, count: int, vectors: int = 0) -> list[A
     return parts
 
 
-def _inputs_of(tensors: Any) -> set[str]:
+def inputs_of(tensors: Any) -> set[str]:
     """The names of the inputs that symbolic tensors depend on."""
     found, seen, waiting = set(), set(), list(tensors)
     while waiting:
-        node = _node_of(waiting.pop())
+        node = node_of(waiting.pop())
         if id(node) in seen:
             continue
         seen.add(id(node))
@@ -80,7 +80,7 @@ def _inputs_of(tensors: Any) -> set[str]:
     return found
 
 
-def _node_of(tensor: Any) -> Any:
+def node_of(tensor: Any) -> Any:
     """The call that computes a symbolic tensor."""
     history = tensor._keras_history
     return history.operation._inbound_nodes[history.node_index]

@@ -1,49 +1,109 @@
-"""What recall searches: the vectors and attributes of items, and what they decide of the scorer's inputs."""
+"""What recall searches: a scan of all items by the product of both vectors, whose best a scorer may order anew."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from pipeline.arrays.types import Float32s, UInt64s
-from pipeline.recall.scan_index import Found, ScanIndex
+from pipeline.arrays.types import Bools, Float32s, UInt64s
+from pipeline.recall.best_items import best_items
+from pipeline.recall.item_rows import ItemRows
+from pipeline.recall.scan_index import ScanIndex
 from pipeline.serving.items.attributes import Allowed
-from pipeline.serving.items.scorer import ItemInputs
+from pipeline.serving.items.embedder import EmbeddedItems
+from pipeline.serving.items.scorer import Scorer
+from pipeline.telemetry import metrics
 
 
-class ItemIndex:
-    """Searches may run beside each other and beside changes; `inputs` and changes need a lock."""
+@dataclass(frozen=True)
+class Users:
+    """n users of a request, by one version."""
 
-    def __init__(self, dim: int, attributes: int, normalised: bool) -> None:
-        """An empty index; the vectors of `normalised` towers have length 1."""
-        self.dim, self._normalised = dim, normalised
-        self._scan, self._inputs = ScanIndex(dim, attributes=attributes), ItemInputs()
+    vectors: Float32s
+    """[n, dim]"""
+    parts: Float32s | None
+    """[n, c] what they decide of the scores; None without a scorer."""
 
-    def put(self, ids: UInt64s, vectors: Float32s, attributes: UInt64s, inputs: Float32s | None) -> None:
-        """Insert or replace n items, with what they decide of the scorer's inputs, [n, d], if there is one.
 
-        An item that is to have length 1 and has none is withheld: it would seem to suit every user. Its vector is all
-        zeros, or its square exceeded 32 bits before it was normalised.
+Found = tuple[list[UInt64s], list[Float32s]]
+"""For each user, the items found, best first, and their scores."""
+
+
+class ItemIndex(Protocol):
+    """Searches may run beside each other; changes need a lock."""
+
+    dim: int
+
+    def put(self, items: EmbeddedItems) -> None:
+        """Insert or replace items. One that is to have length 1 and has none is withheld: it would seem to suit every
+        user. Its vector is all zeros, or its square exceeded 32 bits before it was normalised.
         """
-        lost = ~vectors.any(axis=1) if self._normalised else np.zeros(len(ids), np.bool_)
-        self._scan.remove(ids[lost])
-        self._scan.put(ids[~lost], vectors[~lost], attributes[~lost])
-        if inputs is not None:
-            self._inputs.put(ids, inputs)
 
     def remove(self, ids: UInt64s) -> None:
         """Remove items; unknown ids have no effect."""
-        self._scan.remove(ids)
-        self._inputs.remove(ids)
 
-    def search(self, users: Float32s, k: int, allowed: Allowed) -> Found:
-        """The k items with the largest products for each of the users' vectors, [n, dim]; all if there are fewer."""
-        n, count = len(users), min(k, max(1, len(self)))
-        return self._scan.search(users, count, filters=[allowed.filter] * n, excluded=[allowed.excluded] * n)
+    def find(self, users: Users, scorer: Scorer | None, k: int, allowed: Allowed) -> Found:
+        """The best k of the items that may be found, for each user; of equal scores the lower id. Raises ModelError."""
 
-    def inputs(self, ids: Sequence[int]) -> Float32s:
-        """[n, d] what items that are there decide of the scorer's inputs."""
-        return self._inputs.take(ids)
+    def digest(self) -> int:
+        """A number that indexes with the same history have."""
 
     def __len__(self) -> int:
         """How many items can be found."""
+
+
+class ScannedItems:
+    """All items by the largest products; with a scorer, the best of `scored` such items by its predictions."""
+
+    def __init__(self, dim: int, attributes: int, *, normalised: bool, scored: int) -> None:
+        """An empty index; the vectors of `normalised` towers have length 1."""
+        self.dim, self._normalised, self._scored = dim, normalised, scored
+        self._scan, self._parts = ScanIndex(dim, attributes=attributes), ItemRows()
+
+    def put(self, items: EmbeddedItems) -> None:
+        lost = without_direction(items.vectors, self._normalised)
+        self._scan.remove(items.ids[lost])
+        self._scan.put(items.ids[~lost], items.vectors[~lost], items.attributes[~lost])
+        if items.parts is not None:
+            self._parts.put(items.ids, items.parts)
+
+    def remove(self, ids: UInt64s) -> None:
+        self._scan.remove(ids)
+        self._parts.remove(ids)
+
+    def find(self, users: Users, scorer: Scorer | None, k: int, allowed: Allowed) -> Found:
+        n, wanted = len(users.vectors), k if scorer is None else max(k, self._scored)
+        count = min(wanted, max(1, len(self)))
+        found = self._scan.search(users.vectors, count, filters=[allowed.filter] * n, excluded=[allowed.excluded] * n)
+        metrics.RECALL_SURVIVORS.inc(int(found.survivors.sum()))
+        metrics.RECALL_PASSES.inc(int(found.passes.sum()))
+        counts = found.counts.tolist()
+        ids = [row[:count] for row, count in zip(found.ids, counts, strict=True)]
+        if scorer is None or users.parts is None:
+            return ids, [row[:count] for row, count in zip(found.scores, counts, strict=True)]
+        pairs = zip(users.parts, ids, strict=True)
+        return joined(best_of(some, scorer.scores(user, self._parts.take(some)), k) for user, some in pairs)
+
+    def digest(self) -> int:
+        return self._scan.digest()
+
+    def __len__(self) -> int:
         return len(self._scan)
+
+
+def without_direction(vectors: Float32s, normalised: bool) -> Bools:
+    """[n] whether a vector [n, dim] that is to have length 1 has length 0."""
+    return np.asarray(~vectors.any(axis=1) if normalised else np.zeros(len(vectors)), np.bool_)
+
+
+def best_of(ids: UInt64s, scores: Float32s, k: int) -> tuple[UInt64s, Float32s]:
+    """The best k of items [n] by scores [n], and theirs."""
+    best = best_items(scores, ids, k)
+    return ids[best], scores[best]
+
+
+def joined(found: Iterable[tuple[UInt64s, Float32s]]) -> Found:
+    """What was found for each user."""
+    pairs = list(found)
+    return [ids for ids, _ in pairs], [scores for _, scores in pairs]

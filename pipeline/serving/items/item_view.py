@@ -8,26 +8,26 @@ computed: those of items during the embedding, those of a user for each request.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
-from pipeline.arrays.types import Bools, Float32s, UInt64s
-from pipeline.configuration.config import Config
+from pipeline.arrays.types import Float32s, UInt64s
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError, ModelError
 from pipeline.features.plan import Features
 from pipeline.logs.interface.log import Log
 from pipeline.recall.item_changes import ItemChange, ItemName
-from pipeline.recall.scan_index import MAX_COMPONENT, Found
 from pipeline.serving.instance_reader import JointReader
 from pipeline.serving.items.attributes import Allowed, Attributes
-from pipeline.serving.items.catalogue import Catalogue, ItemPiece
+from pipeline.serving.items.catalogue import Catalogue, Described, ItemPiece, ids_of
+from pipeline.serving.items.embedder import EmbeddedItems, ItemEmbedder, finite, require_finite
 from pipeline.serving.items.flip_rule import SAMPLED_PIECES, FlipRule, Sample
-from pipeline.serving.items.item_index import ItemIndex
+from pipeline.serving.items.item_index import ItemIndex, ScannedItems, Users
 from pipeline.serving.items.item_source import ItemSource, removed_by
 from pipeline.serving.items.scorer import Scorer
+from pipeline.serving.items.tree_index import TreeIndex
 from pipeline.serving.lock import ReadWriteLock
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.replica import Replica
@@ -76,18 +76,16 @@ class ItemView:
         assert towers is not None, "[recall] requires two towers"
         assert config.recall is not None, "the project has no [recall]"
         self._replica, self._clock, self._normalised = replica, project.clock, towers.normalise
+        self._recall = config.recall
         self._user = Predictor(config, root, (towers.query,))
-        self._item = Predictor(config, root, (towers.item,))
+        self._items = ItemEmbedder(project, replica)
         self._rule = FlipRule(config.recall.flip_overlap, lambda: Predictor(config, root, (towers.query,)))
-        label, self._scored = config.recall.scorer, config.recall.scored
-        self._scorer = None if label is None else Scorer(config, root, label, self._item.columns)
-        halves: tuple[list[Config], list[Config]] = ([], [])
-        if self._scorer is not None:
-            halves = [self._scorer.users.config], [self._scorer.items.config]
-        self._users = JointReader(config, root, [self._user.config, *halves[0]])
-        self._items = JointReader(config, root, [self._item.config, *halves[1]])
+        label = config.recall.scorer
+        self._scorer = None if label is None else Scorer(config, root, label, self._items.columns)
+        halves = [] if self._scorer is None else [self._scorer.users.config]
+        self._users = JointReader(config, root, [self._user.config, *halves])
         self.attributes = Attributes(config.recall.attributes, config.events.impressions.columns)
-        self._source = ItemSource(project, self._items, self.attributes, log)
+        self._source = ItemSource(project, self._items.reader, self.attributes, log)
         self.problem: str | None = None
         """Why the file of items could not be read the last time; the items before it, if any, stay in use."""
         self._catalogue: Catalogue | None = None
@@ -148,16 +146,16 @@ class ItemView:
         unchanged = before is not None and version in (before.version, self._skipped) and before.catalogue is catalogue
         if catalogue is None or unchanged or not self._replica.ready or (before is None and not len(catalogue)):
             return False
-        self._item.load(dense)
+        self._items.load(dense)
         try:
             if before is not None and before.catalogue is catalogue and self._skips(before, version, dense):
                 self._skipped = version
-                self._item.load(before.dense)
+                self._items.load(before.dense)
                 return False
             index, sample = self._index_of(catalogue, pause)
         except ModelError:
             if before is not None:
-                self._item.load(before.dense)
+                self._items.load(before.dense)
             raise
         with self._lock.writing():
             self._user.load(dense)
@@ -198,34 +196,21 @@ class ItemView:
             embedded = self._embedded
             if embedded is None:
                 raise InputError("the items are not embedded yet. hint: retry later")
-            with self._replica.reading():
-                vectors = self._user.predict(features, self._replica.lookup)
-            _require_finite(vectors, "the user of instance", range(len(vectors)))
-            wanted = k if self._scorer is None else max(k, self._scored)
-            found = embedded.index.search(vectors, wanted, allowed or Allowed())
-            ids, scores = _lists_of(found)
-            if self._scorer is not None:
-                ids, scores = self._scored_by(self._scorer, read, ids, embedded.index, k)
-            items = [[embedded.catalogue.names[id] for id in row] for row in ids]
-        metrics.RECALL_QUERIES.inc(len(vectors))
-        metrics.RECALL_SURVIVORS.inc(int(found.survivors.sum()))
-        metrics.RECALL_PASSES.inc(int(found.passes.sum()))
-        return Recalled(items, scores, embedded.version)
+            users = self._embedded_users(features, read)
+            found, scores = embedded.index.find(users, self._scorer, k, allowed or Allowed())
+            items = [[embedded.catalogue.names[id] for id in ids.tolist()] for ids in found]
+        metrics.RECALL_QUERIES.inc(len(items))
+        return Recalled(items, [row.tolist() for row in scores], embedded.version)
 
-    def _scored_by(
-        self, scorer: Scorer, read: Features, ids: Sequence[Sequence[int]], index: ItemIndex, k: int
-    ) -> tuple[list[list[int]], list[list[float]]]:
-        """Of the items of each user, the k with the highest predictions, best first, and these; ties by id."""
+    def _embedded_users(self, features: Features, read: Features) -> Users:
+        """The users of what the user tower reads, and of what was read for tower and scorer. Raises ModelError."""
         with self._replica.reading():
-            users = scorer.users.inputs(self._users.of(read, 1), self._replica.lookup)
-        best: list[list[int]] = []
-        scores: list[list[float]] = []
-        for user, some in zip(users, ids, strict=True):
-            found = scorer.scores(user, index.inputs(some))
-            order = np.lexsort((np.array(some, np.uint64), -found))[:k]
-            best.append([some[place] for place in order.tolist()])
-            scores.append(found[order].tolist())
-        return best, scores
+            vectors = self._user.predict(features, self._replica.lookup)
+            scorer, parts = self._scorer, None
+            if scorer is not None:
+                parts = scorer.users.parts(self._users.of(read, 1), self._replica.lookup)
+        require_finite(vectors, "the user of instance", range(len(vectors)))
+        return Users(vectors, parts)
 
     def vectors(self) -> Iterator[tuple[list[ItemName], Float32s]]:
         """Names and vectors ([n, dim] float32) of all embedded items, by the rows as they are now; by ascending id.
@@ -248,22 +233,22 @@ class ItemView:
         removed, (names, items) = removed_by(changes), self._source.put_by(changes, catalogue)
         embedded = self._embedded
         index = embedded.index if embedded is not None and embedded.catalogue is catalogue else None
-        vectors = inputs = None
+        embedded_items = None
         if index is not None and names:
-            vectors = self._embed(items.features)
-            finite = _finite(vectors)
-            for row in np.flatnonzero(~finite).tolist():
+            vectors = self._items.vectors(items.features)
+            valid = finite(vectors)
+            for row in np.flatnonzero(~valid).tolist():
                 self._source.refuse(names[row], "its vector is not finite, or exceeds 2^40")
-            rows = np.flatnonzero(finite)
-            names, items, vectors = [names[row] for row in rows.tolist()], items.take(rows), vectors[rows]
-            inputs = self._inputs_of(items.features)
+            rows = np.flatnonzero(valid)
+            names, items = [names[row] for row in rows.tolist()], items.take(rows)
+            embedded_items = self._embedded_items(ids_of(names), items, vectors[rows])
         with self._lock.writing():  # a search in progress names the items that it found
-            ids = catalogue.put(names, items)
+            catalogue.put(names, items)
             gone = catalogue.remove(removed)
             if index is not None:
                 index.remove(gone)
-            if index is not None and vectors is not None:
-                index.put(ids, vectors, items.attributes, inputs)
+            if index is not None and embedded_items is not None:
+                index.put(embedded_items)
 
     def _skips(self, before: _Embedded, version: str, dense: bytes) -> bool:
         """Whether the index before stays in use; the item tower is that of the new version."""
@@ -277,33 +262,44 @@ class ItemView:
 
     def _index_of(self, catalogue: Catalogue, pause: Pause) -> tuple[ItemIndex, Sample]:
         """All items by the loaded item tower and the rows as they are, and the vectors of a sample."""
-        index = None if self._embedded is None else self._new_index(self._embedded.index.dim)
         first: list[tuple[UInt64s, Float32s]] = []
-        for piece in catalogue.pieces():
-            vectors = self._vectors_of_piece(catalogue, piece)
-            index = self._new_index(vectors.shape[1]) if index is None else index
-            index.put(piece.ids, vectors, piece.items.attributes, self._inputs_of(piece.items.features))
-            if len(first) < SAMPLED_PIECES:
-                first.append((piece.ids, vectors))
-            pause()
-        assert index is not None, "the first catalogue that is embedded has items"
-        return index, Sample.of(first)
 
-    def _new_index(self, dim: int) -> ItemIndex:
-        return ItemIndex(dim, len(self.attributes), self._normalised)
+        def embedded() -> Iterator[EmbeddedItems]:
+            for piece in catalogue.pieces():
+                items = self._embedded_items(piece.ids, piece.items, self._vectors_of_piece(catalogue, piece))
+                if len(first) < SAMPLED_PIECES:
+                    first.append((items.ids, items.vectors))
+                yield items
+                pause()
+
+        return self._built(embedded()), Sample.of(first)
+
+    def _built(self, items: Iterator[EmbeddedItems]) -> ItemIndex:
+        """An index of items; of the dimension before if there are none."""
+        some, before = next(items, None), self._embedded
+        if some is not None:
+            items, dim = chain([some], items), some.vectors.shape[1]
+        else:
+            assert before is not None, "the first catalogue that is embedded has items"
+            dim = before.index.dim
+        if self._recall.tree is not None:
+            return TreeIndex(items, dim, self._recall.tree, normalised=self._normalised)
+        index = ScannedItems(dim, len(self.attributes), normalised=self._normalised, scored=self._recall.scored)
+        for each in items:
+            index.put(each)
+        return index
 
     def _vectors_of(self, catalogue: Catalogue) -> Iterator[tuple[UInt64s, Float32s]]:
         for piece in catalogue.pieces():
             yield piece.ids, self._vectors_of_piece(catalogue, piece)
 
     def _vectors_of_piece(self, catalogue: Catalogue, piece: ItemPiece) -> Float32s:
-        vectors = self._embed(piece.items.features)
-        _require_finite(vectors, "item", [catalogue.names[id] for id in piece.ids.tolist()])
+        vectors = self._items.vectors(piece.items.features)
+        require_finite(vectors, "item", [catalogue.names[id] for id in piece.ids.tolist()])
         return vectors
 
-    def _embed(self, features: Features) -> Float32s:
-        with self._replica.reading():
-            return self._item.predict(self._items.of(features, 0), self._replica.lookup)
+    def _embedded_items(self, ids: UInt64s, items: Described, vectors: Float32s) -> EmbeddedItems:
+        return EmbeddedItems(ids, vectors, items.attributes, self._items.parts(items.features))
 
     def _require_users(self, instances: Sequence[Any]) -> None:
         """Raise InputError for an instance without any column that the user tower reads: it is no user."""
@@ -314,13 +310,6 @@ class ItemView:
                     f"instance {number} has no column that the user tower reads. hint: it reads {', '.join(columns)}"
                 )
 
-    def _inputs_of(self, features: Features) -> Float32s | None:
-        """[n, d] what items decide of the scorer's inputs, by the rows as they are; None without a scorer."""
-        if self._scorer is None:
-            return None
-        with self._replica.reading():
-            return self._scorer.items.inputs(self._items.of(features, 1), self._replica.lookup)
-
 
 def _generations(version: str) -> list[str]:
     """The generations of the shards of a version.
@@ -329,27 +318,3 @@ def _generations(version: str) -> list[str]:
     ['g1', 'g1']
     """
     return [part.partition("/")[0] for part in version.split("+")]
-
-
-def _lists_of(found: Found) -> tuple[list[list[int]], list[list[float]]]:
-    """Ids and scores of what was found for each query."""
-    counts = found.counts.tolist()
-    ids, scores = (
-        [row[:count] for row, count in zip(of.tolist(), counts, strict=True)] for of in (found.ids, found.scores)
-    )
-    return ids, scores
-
-
-def _finite(vectors: Float32s) -> Bools:
-    """[n] whether the index can hold a vector."""
-    return np.asarray((np.abs(vectors) <= MAX_COMPONENT).all(axis=1), np.bool_)
-
-
-def _require_finite(vectors: Float32s, what: str, names: Sequence[ItemName]) -> None:
-    """Raise ModelError for a vector that the index cannot hold: that of `what` and its name."""
-    invalid = np.flatnonzero(~_finite(vectors))
-    if len(invalid):
-        row = int(invalid[0])
-        problem = "exceeds 2^40" if np.isfinite(vectors[row]).all() else "is not finite"
-        hint = "hint: check the weights of the model"
-        raise ModelError(f"the vector of {what} {names[row]!r} {problem}: {vectors[row].tolist()[:4]}. {hint}")

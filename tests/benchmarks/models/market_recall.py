@@ -9,7 +9,8 @@ probability among them. The arms:
     tree, trained     a flattened tree: k-means of the item vectors, sixteen items a node. The scorer scores all nodes
                       of the first layer, then the items below the best of them. A node is a key in the table of items,
                       and learns every impression of an item below it beside the item.
-    tree, means       the same, with the mean of its items as the inputs of a node
+    tree, means       the same, with the mean of what its items decide as that of a node
+    tree, product     `recall.tree` in a replica: balanced clusters of the item vectors, and means as above
 
 Processor time is that of a request for one user, with its vectors and inputs at hand. The beams of the trees are as
 wide as the processor time of the scan and its scorer allows. Towers have no log-Q correction here: with it, the product
@@ -27,12 +28,17 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.configuration.config import parse_config
+from pipeline.configuration.deployment.recall import Tree as RecallTree
 from pipeline.configuration.project import Project
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import Market
 from pipeline.process.clock import SystemClock
 from pipeline.recall.scan_index import ScanIndex
+from pipeline.serving.items.attributes import Allowed
+from pipeline.serving.items.embedder import EmbeddedItems
+from pipeline.serving.items.item_index import Users
 from pipeline.serving.items.scorer import Scorer
+from pipeline.serving.items.tree_index import TreeIndex
 from pipeline.serving.predictor import Predictor
 from tests.benchmarks.harness.report import Figure
 from tests.benchmarks.models.two_towers import samples_of
@@ -91,7 +97,9 @@ class Learned:
     vectors: np.ndarray
     """[users, dim]"""
     users: np.ndarray
-    """[users, c] what users decide of the scorer's inputs."""
+    """[users, c] what users decide of the scores."""
+    item_vectors: np.ndarray
+    """[items, dim]"""
     items: np.ndarray
     """[items, d] what items decide."""
     nodes: np.ndarray
@@ -106,6 +114,17 @@ class Learned:
         """[FOUND] places of the best items by the scorer, of the `count` with the largest products."""
         some = self.scanned(user, count)
         return _best(some, self.scorer.scores(self.users[user], self.items[some]))
+
+    def product_tree(self, beam: int) -> TreeIndex:
+        """The tree of a replica, of one layer."""
+        ids = np.arange(len(self.items), dtype=np.uint64)
+        embedded = EmbeddedItems(ids, self.item_vectors, np.zeros(len(ids), np.uint64), self.items)
+        return TreeIndex([embedded], 16, RecallTree(beam=beam, fan_out=FAN_OUT, layers=1), normalised=True)
+
+    def found_by(self, tree: TreeIndex, user: int) -> np.ndarray:
+        """[FOUND] places of the items that a tree finds."""
+        users = Users(self.vectors[user : user + 1], self.users[user : user + 1])
+        return tree.find(users, self.scorer, FOUND, Allowed())[0][0].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -172,10 +191,17 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
         "scan and scorer": arm(lambda user: plain.scan_and_score(user, scored)),
     }
     beams = {}
+
+    def by_product(beam: int) -> tuple[float, float]:
+        built = plain.product_tree(beam)
+        return arm(lambda user: plain.found_by(built, user))
+
+    most_ms = arms["scan and scorer"][1]
+    beams["tree, product"], arms["tree, product"] = _widest(by_product, most_ms, scored // FAN_OUT, len(means))
     for name, of, nodes in (("tree, trained", of_nodes, of_nodes.nodes), ("tree, means", plain, means)):
         beams[name], arms[name] = _widest(
             lambda beam, of=of, nodes=nodes: arm(lambda user: tree.found(of, nodes, user, beam)),
-            arms["scan and scorer"][1], scored // FAN_OUT, len(nodes)
+            most_ms, scored // FAN_OUT, len(nodes)
         )  # fmt: skip
     return _figures(arms, beams, {**sizes, "hours": hours, "users asked": len(users), "scored": scored})
 
@@ -227,15 +253,16 @@ def _learned(folder: Path, market: Market, users: np.ndarray, tree: Tree | None)
     of_nodes = [{"item": f"node-{node}"} for node in range(0 if tree is None else len(tree.first) - 1)]
 
     def half(side: Any, some: list[dict]) -> np.ndarray:
-        return side.inputs(Predictor(config, root).features(some, 0), trainer.lookup)
+        return side.parts(Predictor(config, root).features(some, 0), trainer.lookup)
 
     def vectors(tower: str, some: list[dict]) -> np.ndarray:
         return towers[tower].predict(towers[tower].features(some, 0), trainer.lookup)
 
     scan = ScanIndex(16)
-    scan.put(np.arange(len(instances), dtype=np.uint64), vectors("item", instances))
+    of_items = vectors("item", instances)
+    scan.put(np.arange(len(instances), dtype=np.uint64), of_items)
     learned = Learned(scan, scorer, vectors("user", of_users), half(scorer.users, of_users),
-                      half(scorer.items, instances), half(scorer.items, of_nodes))  # fmt: skip
+                      of_items, half(scorer.items, instances), half(scorer.items, of_nodes))  # fmt: skip
     return learned, trainer
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.serving.items.item_view import ItemView
-from pipeline.serving.items.scorer import ItemInputs
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.replica import Replica
 from tests.support.world.two_towers import ITEMS, TOWERS, USERS, TwoTowers
@@ -140,19 +139,3 @@ def test_a_field_of_user_and_item_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"recall\.scorer score reads cross of item, user: columns of users and of"):
         ItemView(world.project, replica, world.trainer.log)
     world.trainer.close()
-
-
-def test_inputs_of_items_are_those_of_a_dict_after_changes():
-    random, inputs, wanted = np.random.default_rng(1), ItemInputs(), {}
-    for _ in range(300):
-        ids = random.choice(60, 5, replace=False).astype(np.uint64)
-        if random.random() < 0.4:
-            inputs.remove(ids)
-            for id in ids.tolist():
-                wanted.pop(id, None)
-        else:
-            rows = random.standard_normal((5, 3)).astype(np.float32)
-            inputs.put(ids, rows)
-            wanted |= zip(ids.tolist(), rows, strict=True)
-        if wanted:
-            np.testing.assert_array_equal(inputs.take(list(wanted)), np.array(list(wanted.values())))
