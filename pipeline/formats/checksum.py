@@ -14,10 +14,11 @@ def headers_text(headers: Mapping[str, str]) -> str:
     return json.dumps(dict(headers), sort_keys=True) if headers else ""
 
 
-def checksum(offset: int, appended_at_ms: int, headers: str, value: bytes) -> int:
-    """CRC-32 of a record: of its value, then of its offset, append time and headers as text.
+def checksum(offset: int, appended_at_ms: int, headers: str, value: bytes, key: bytes | None = None) -> int:
+    """CRC-32 of a record: of its value, then of its offset, append time and headers as text, then of its key if any.
 
     >>> checksum(0, 0, "", b"")
     218789734
     """
-    return zlib.crc32(f"{offset} {appended_at_ms} {headers}".encode(), zlib.crc32(value))
+    found = zlib.crc32(f"{offset} {appended_at_ms} {headers}".encode(), zlib.crc32(value))
+    return found if key is None else zlib.crc32(b" " + key, found)

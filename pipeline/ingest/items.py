@@ -1,14 +1,17 @@
 """Appends files of items to the items topic: a JSON object per line, as `recall/item_changes.py` describes it.
 
-All files are read and checked before the first record is appended. Records carry the file they came from by its
-content, and their number in it: a file that was appended before appends nothing, because its items may have changed
-since, and one whose ingest was interrupted appends the rest.
+All files are read and checked before the first record is appended. Up to a thousand changes, a record each, are
+appended together with a record that names the file by its content and has how many of its changes are in the topic: a
+file that was appended before appends nothing, because its items may have changed since, and one whose ingest was
+interrupted appends the rest. The key of that record is the file's, so a compacted topic keeps its last one.
 """
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from pipeline.configuration.project import Project
@@ -16,11 +19,12 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.features.plan import FeaturePlan
 from pipeline.ingest.ledger import CHUNK_HEADER, FILE_HEADER
 from pipeline.logs.interface.log import Log, read_to_end
-from pipeline.recall.item_changes import ItemChange, change_of, encode_changes
+from pipeline.recall.item_changes import ItemChange, change_of, encode_change, key_of
 
-_ITEMS_PER_RECORD = 1_000
-_RECORD_BYTES = 512 << 10
-"""A broker accepts records of up to 1 MiB by default."""
+_ITEMS_AT_ONCE = 1_000
+_BYTES_AT_ONCE = 512 << 10
+"""A broker accepts batches of up to 1 MiB by default."""
+_NO_CHANGE = b"[]"
 
 
 @dataclass(frozen=True)
@@ -50,39 +54,48 @@ def ingest_items(project: Project, log: Log | None, paths: Sequence[Path], again
     contents = {path: _content(path) for path in paths}
     files = {path: list(_lines(path, content, column)) for path, content in contents.items()}
     lines = [line for of_file in files.values() for line in of_file]
-    for first in range(0, len(lines), _ITEMS_PER_RECORD):
-        _check(plan, lines[first : first + _ITEMS_PER_RECORD], now_ms)
+    for first in range(0, len(lines), _ITEMS_AT_ONCE):
+        _check(plan, lines[first : first + _ITEMS_AT_ONCE], now_ms)
     known = []
     for path, of_file in files.items():
-        values = list(_records([change for _, change in of_file], column))
-        if log is not None and not _append(log, topic, hashlib.sha256(contents[path]).hexdigest(), values, again):
+        digest, own = hashlib.sha256(contents[path]).hexdigest(), [change for _, change in of_file]
+        if log is not None and not _append(log, topic, digest, own, again):
             known.append(path)
     changes = [change for path, of_file in files.items() if path not in known for _, change in of_file]
     removed = sum(change.columns is None for change in changes)
     return ItemReport(len(changes) - removed, removed, tuple(known))
 
 
-def _append(log: Log, topic: str, digest: str, values: Sequence[bytes], again: bool) -> bool:
-    """Append the records of a file that are not in the topic; whether there were any."""
-    runs = _runs_of(log, topic, digest)
-    run = max(runs, default=1)
-    if again and runs.get(run, 0) == len(values):
-        run += 1
-    rest = range(runs.get(run, 0), len(values))
-    for number in rest:
-        log.append(topic, 0, [values[number]], headers={FILE_HEADER: f"{digest}-{run}", CHUNK_HEADER: str(number)})
-    return bool(rest)
+def _append(log: Log, topic: str, digest: str, changes: Sequence[ItemChange], again: bool) -> bool:
+    """Append the changes of a file that are not in the topic; whether there were any."""
+    key = f"file {digest}".encode()
+    run, appended = _progress(log, topic, key)
+    if again and appended == len(changes):
+        run, appended = run + 1, 0
+    any_left = appended < len(changes)
+    while appended < len(changes):
+        some = _at_once(changes[appended : appended + _ITEMS_AT_ONCE])
+        appended += len(some)
+        own = {FILE_HEADER: f"{digest}-{run}", CHUNK_HEADER: str(appended)}
+        values, keys = [*map(encode_change, some), _NO_CHANGE], [*(key_of(change.name) for change in some), key]
+        log.append(topic, 0, values, headers=[*({} for _ in some), own], keys=keys)
+    return any_left
 
 
-def _runs_of(log: Log, topic: str, digest: str) -> dict[int, int]:
-    """By the number of an ingest of the file, how many of its records are in the topic. One record follows another."""
-    found: dict[int, int] = {}
+def _progress(log: Log, topic: str, key: bytes) -> tuple[int, int]:
+    """The number of the last ingest of the file with this key, and how many of its changes are in the topic."""
+    run, appended = 1, 0
     for records in read_to_end(log, topic, 0):
         for record in records:
-            name, _, run = record.headers.get(FILE_HEADER, "").partition("-")
-            if name == digest:
-                found[int(run)] = int(record.headers[CHUNK_HEADER]) + 1
-    return found
+            if record.key == key:
+                run, appended = int(record.headers[FILE_HEADER].partition("-")[2]), int(record.headers[CHUNK_HEADER])
+    return run, appended
+
+
+def _at_once(changes: Sequence[ItemChange]) -> Sequence[ItemChange]:
+    """The first of these changes that are small enough to be appended together, at least one."""
+    sizes = list(accumulate(len(encode_change(change)) for change in changes))
+    return changes[: max(1, bisect_right(sizes, _BYTES_AT_ONCE))]
 
 
 def _content(path: Path) -> bytes:
@@ -127,14 +140,3 @@ def _check(plan: FeaturePlan, lines: Sequence[tuple[str, ItemChange]], now_ms: i
                 problem = str(failure).removeprefix("instance 0").lstrip(", ")
                 raise InputError(f"{place}: {problem}") from None
         raise
-
-
-def _records(changes: Sequence[ItemChange], column: str) -> Iterator[bytes]:
-    """The records of the changes: many changes each, unless they are large."""
-    for first in range(0, len(changes), _ITEMS_PER_RECORD):
-        some = changes[first : first + _ITEMS_PER_RECORD]
-        value = encode_changes(some, column)
-        if len(value) <= _RECORD_BYTES:
-            yield value
-        else:
-            yield from (encode_changes([change], column) for change in some)

@@ -1,13 +1,14 @@
-"""Changes of items as the items topic has them: a JSON object per item, or a list of them in one record.
+"""Changes of items as the items topic has them: a record with the item's name as key, and a JSON object as value.
 
-    {"item": 7, "price": 2.5}            item 7 is new, or has these columns instead of those before
-    {"item": 7, "$removed": true}        item 7 is removed
+    key 7    {"item": 7, "price": 2.5}    item 7 is new, or has these columns instead of those before
+    key 7                                 without a value: item 7 is removed
 
-An item is named by its value of the item column. A `$` cannot occur in the name of a column.
+A name is the value of the item column, a text or an integer; the key is its JSON. Records without a key are accepted
+too: they hold an object, or a list of them, and remove an item by `{"item": 7, "$removed": true}`. A `$` cannot occur
+in the name of a column.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,12 +62,27 @@ def name_of(item: dict[str, Any], column: str) -> ItemName:
     return name
 
 
-def decode_changes(value: bytes, column: str) -> tuple[list[ItemChange], list[str]]:
+def key_of(name: ItemName) -> bytes:
+    """The key of the records of an item.
+
+    >>> key_of(7), key_of("7")
+    (b'7', b'"7"')
+    """
+    return json.dumps(name, ensure_ascii=False).encode()
+
+
+def decode_changes(value: bytes, column: str, key: bytes | None = None) -> tuple[list[ItemChange], list[str]]:
     """The changes of a record in their order, and what is wrong with those that are left out.
 
     >>> decode_changes(b'[{"item": 7}, {"price": 1}]', "item")
     ([ItemChange(name=7, columns={'item': 7})], ['item is None, wanted a text or an integer. the columns are: price'])
+    >>> decode_changes(b"", "item", b"7")
+    ([ItemChange(name=7, columns=None)], [])
+    >>> decode_changes(b'{"item": 7}', "item", b"8")
+    ([], ['item 7 has the key 8, wanted 7'])
     """
+    if key is not None and not value:
+        return _removal(key)
     try:
         content = json.loads(value)
     except (ValueError, RecursionError) as failure:
@@ -74,17 +90,35 @@ def decode_changes(value: bytes, column: str) -> tuple[list[ItemChange], list[st
     changes, problems = [], []
     for item in content if isinstance(content, list) else [content]:
         try:
-            changes.append(change_of(item, column))
+            change = change_of(item, column)
+            if key is not None and _name_in(key) != change.name:
+                shown, wanted = key.decode("utf-8", "replace"), key_of(change.name).decode()
+                raise InputError(f"item {change.name!r} has the key {shown}, wanted {wanted}")
+            changes.append(change)
         except InputError as failure:
             problems.append(str(failure))
     return changes, problems
 
 
-def encode_changes(changes: Sequence[ItemChange], column: str) -> bytes:
-    """The record of some changes.
+def encode_change(change: ItemChange) -> bytes:
+    """The value of the record of a change, which has the key of its name.
 
-    >>> encode_changes([ItemChange(7, None)], "item")
-    b'[{"item": 7, "$removed": true}]'
+    >>> encode_change(ItemChange(7, {"item": 7})), encode_change(ItemChange(7, None))
+    (b'{"item": 7}', b'')
     """
-    items = [{column: c.name, REMOVED: True} if c.columns is None else c.columns for c in changes]
-    return json.dumps(items, ensure_ascii=False).encode()
+    return b"" if change.columns is None else json.dumps(change.columns, ensure_ascii=False).encode()
+
+
+def _removal(key: bytes) -> tuple[list[ItemChange], list[str]]:
+    name = _name_in(key)
+    if name is None:
+        return [], [f"the key of a removal is {key.decode('utf-8', 'replace')}, wanted the name of an item as json"]
+    return [ItemChange(name, None)], []
+
+
+def _name_in(key: bytes) -> ItemName | None:
+    try:
+        name = json.loads(key)
+    except (ValueError, RecursionError):
+        return None
+    return name if isinstance(name, ItemName) and not isinstance(name, bool) else None

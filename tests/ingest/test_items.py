@@ -10,6 +10,7 @@ from pipeline.ingest.items import ingest_items
 from pipeline.logs.interface.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
+from pipeline.recall.item_changes import decode_changes
 from tests.support.command.command_line import call
 from tests.support.world.two_towers import project_folder
 
@@ -22,8 +23,13 @@ def project(tmp_path):
 
 
 def appended(project):
-    records = (r for found in read_to_end(open_log(project), "goods", 0) for r in found)
-    return [item for record in records for item in json.loads(record.value)]
+    """The changes in the topic, as lines of a file."""
+    found = []
+    for record in (r for records in read_to_end(open_log(project), "goods", 0) for r in records):
+        changes, problems = decode_changes(record.value, "item", record.key)
+        assert not problems
+        found += [{"item": c.name, "$removed": True} if c.columns is None else c.columns for c in changes]
+    return found
 
 
 def written(project, *lines):
@@ -44,11 +50,29 @@ def test_a_dry_run_appends_nothing(project):
     assert appended(project) == []
 
 
-def test_many_items_are_several_records(project):
+def test_every_change_is_a_record_with_the_key_of_its_item(project):
     many = [{"item": i} for i in range(2_500)]
-    call("ingest", "items", written(project, *many), "--project", project.root)
-    assert appended(project) == many
-    assert open_log(project).end_offset("goods", 0) == 3
+    call("ingest", "items", written(project, *many, {"item": 7, "$removed": True}), "--project", project.root)
+    assert appended(project) == [*many, {"item": 7, "$removed": True}]
+    records = [r for found in read_to_end(open_log(project), "goods", 0) for r in found]
+    assert len(records) == 2_501 + 3  # of each thousand, and of the rest, how much was appended
+    assert [(r.key, r.value) for r in records[:2]] == [(b"0", b'{"item": 0}'), (b"1", b'{"item": 1}')]
+    assert (records[-2].key, records[-2].value) == (b"7", b"")
+
+
+def test_a_file_that_was_appended_before_is_known_from_the_last_record_of_each_key(project, tmp_path_factory):
+    many = [{"item": i} for i in range(1_500)]
+    files = [written(project, *many).rename(project.root / "many.jsonl"), written(project, *LINES)]
+    call("ingest", "items", *files, "--project", project.root)
+    last = {r.key: r for found in read_to_end(open_log(project), "goods", 0) for r in found}
+    compacted = Project.open(project_folder(tmp_path_factory.mktemp("compacted"), '[recall]\ntopic = "goods"\n'))
+    log = open_log(compacted)
+    log.create_topic("goods", 1)
+    for record in sorted(last.values()):
+        log.append("goods", 0, [record.value], headers=record.headers, keys=[record.key])
+    report = ingest_items(compacted, log, files)
+    assert (report.put, report.removed, report.known) == (0, 0, tuple(files))
+    assert log.end_offset("goods", 0) == len(last)
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_a_definition_that_is_no_utf8_is_named(folder):
 
 def test_a_partition_of_the_release_before_is_refused(folder):
     edit(folder, "PRAGMA user_version=0")
-    with pytest.raises(DamagedError, match=r"0\.sqlite has format 0, wanted 3\. hint: use the release that wrote it"):
+    with pytest.raises(DamagedError, match=r"0\.sqlite has format 0, wanted 4\. hint: use the release that wrote it"):
         contents(folder)
 
 

@@ -256,7 +256,7 @@ def test_a_full_disk_reported_by_sqlite_is_named_with_a_hint(log, tmp_path):
     connection = sqlite3.connect(tmp_path / "logs" / "t" / "0.sqlite")
     connection.execute("PRAGMA max_page_count=4")
     with pytest.raises(sqlite3.OperationalError, match="disk is full") as full:
-        connection.execute("INSERT INTO records VALUES (0, 0, 0, '', zeroblob(1000000))")
+        connection.execute("INSERT INTO records VALUES (0, 0, 0, '', zeroblob(1000000), NULL)")
     connection.close()
     error = as_log_error("t/0", full.value)
     assert type(error) is LogError

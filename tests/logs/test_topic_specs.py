@@ -50,8 +50,16 @@ def test_schemas_are_retained_forever():
 def test_items_are_retained_forever_in_one_partition():
     labels = [{"name": "label", "loss": "in_batch", "towers": {"item_column": "item"}}]
     config = parse_config({**WRITTEN, "labels": labels, "recall": {"topic": "goods"}})
-    assert [(t.partitions, t.retention_ms) for t in topic_specs(config) if t.name == "goods"] == [(1, None)]
+    (goods,) = [t for t in topic_specs(config) if t.name == "goods"]
+    assert (goods.partitions, goods.retention_ms) == (1, None)
+    assert initial_settings(goods, 1_000)["cleanup.policy"] == "compact"
     assert "items" not in partition_counts(configured())
+
+
+@pytest.mark.parametrize("policy", ["compact", "delete", "compact,delete"])
+def test_an_existing_topic_of_items_keeps_its_policy(policy):
+    goods = TopicSpec("goods", 1, None, "", compacted=True)
+    assert setting_changes(goods, initial_settings(goods, 1_000) | {"cleanup.policy": policy}, 1_000) == []
 
 
 def test_partitions_follow_the_configuration():

@@ -24,6 +24,8 @@ from pipeline.logs.interface.log import Fence, Headers, ReadLimits, Record
 
 _DEFAULT_LIMITS = ReadLimits()
 _CONTENTS = "topic.json"
+_FIELDS = ("offset", "appended_at_ms", "value", "headers", "key")
+"""Of a record, in its order; files of earlier releases have no key."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class ArchiveLog:
         *,
         fence: Fence | None = None,
         headers: Headers | Sequence[Headers] | None = None,
+        keys: Sequence[bytes] | None = None,
     ) -> int:
         self._refuse(f"append {len(values)} records to {topic}/{partition}")
 
@@ -177,9 +180,9 @@ def _read_file(path: Path, file: _File) -> Iterator[Record]:
         with path.open("rb") as stream:
             rows: Any = fastavro.reader(stream)
             for row in rows:
-                record = Record(row["offset"], row["appended_at_ms"], row["value"], row["headers"])
-                found = checksum(record.offset, record.appended_at_ms, headers_text(record.headers), record.value)
-                if found != row["checksum"]:
+                record = Record(*(row.get(name) for name in _FIELDS))
+                offset, at_ms, value, headers, key = record
+                if checksum(offset, at_ms, headers_text(headers), value, key) != row["checksum"]:
                     raise DamagedError(
                         f"record {record.offset} of {path} does not match its checksum. hint: restore it from a copy"
                     )

@@ -54,8 +54,9 @@ class BackfillLog:
         *,
         fence: Fence | None = None,
         headers: Headers | Sequence[Headers] | None = None,
+        keys: Sequence[bytes] | None = None,
     ) -> int:
-        return self._of(topic).append(topic, partition, values, fence=fence, headers=headers)
+        return self._of(topic).append(topic, partition, values, fence=fence, headers=headers, keys=keys)
 
     def acquire_fence(self, topic: str, partition: int) -> Fence:
         return self._of(topic).acquire_fence(topic, partition)

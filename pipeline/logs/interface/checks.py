@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.configuration.section import check_topic_name
 from pipeline.errors import InputError, LogError, LogReplacedError, OffsetError
-from pipeline.logs.interface.log import Fence, Headers, Log
+from pipeline.logs.interface.log import Fence, Headers, Log, NewRecord
 
 
 def check_new_topic(topic: str, partitions: int) -> None:
@@ -76,14 +76,22 @@ def check_log_of_fence(topic: str, log_id: str, fence_log_id: str) -> None:
         )
 
 
-def headers_per_record(headers: Headers | Sequence[Headers] | None, count: int) -> Sequence[Headers]:
-    """One mapping for each of `count` records that are appended together. Raises InputError for another number.
+def new_records(
+    values: Sequence[bytes], headers: Headers | Sequence[Headers] | None, keys: Sequence[bytes] | None
+) -> list[NewRecord]:
+    """The records that are appended together. Raises InputError for another number of headers or keys than values.
 
-    >>> headers_per_record({"a": "1"}, 2)
-    [{'a': '1'}, {'a': '1'}]
+    >>> new_records([b"x"], {"a": "1"}, None)
+    [NewRecord(value=b'x', headers={'a': '1'}, key=None)]
     """
+    count = len(values)
     if headers is None or isinstance(headers, Mapping):
-        return [headers or {}] * count
+        headers = [headers or {}] * count
     if len(headers) != count:
         raise InputError(f"headers: got {len(headers)} for {count} values, wanted one mapping, or one for each value")
-    return headers
+    if keys is not None and len(keys) != count:
+        raise InputError(f"keys: got {len(keys)} for {count} values, wanted one for each value")
+    if keys is not None and not all(keys):
+        raise InputError(f"keys: value {[bool(key) for key in keys].index(False)} has an empty one, wanted bytes")
+    of_records: Sequence[bytes | None] = keys or [None] * count
+    return [NewRecord(*each) for each in zip(values, headers, of_records, strict=True)]

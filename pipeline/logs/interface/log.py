@@ -21,6 +21,16 @@ class Record(NamedTuple):
     """Append time by the log's clock; never decreases inside a partition, unless that clock is corrected by an hour."""
     value: bytes
     headers: Mapping[str, str] = {}
+    key: bytes | None = None
+    """Names what the record is about. A compacted topic keeps the last record of each key."""
+
+
+class NewRecord(NamedTuple):
+    """A record that is appended."""
+
+    value: bytes
+    headers: Headers
+    key: bytes | None
 
 
 @dataclass(frozen=True)
@@ -84,10 +94,12 @@ class Log(Protocol):
         *,
         fence: Fence | None = None,
         headers: Headers | Sequence[Headers] | None = None,
+        keys: Sequence[bytes] | None = None,
     ) -> int:
         """Append all values durably and atomically; returns the offset of the first.
 
-        `headers` is one mapping for all records, or a sequence with one mapping per value.
+        `headers` is one mapping for all records, or a sequence with one mapping per value. `keys` has a key, not empty,
+        for each value; an empty value with a key is a tombstone, on Kafka a null.
 
         Raises FencedError if a later fence of the partition was acquired. After a LogError of a broker the outcome is
         unknown and the fence is lost: acquire it again and read what was written.

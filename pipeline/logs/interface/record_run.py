@@ -1,7 +1,7 @@
 """A run: consecutive records of one partition as columns, which costs less than one object per record.
 
 A log with the method `read_run` (Kafka, whose record batches are decoded natively) reads runs directly. A run contains
-the same records as the list that `read` returns.
+the same records as the list that `read` returns, without their keys.
 """
 
 from collections.abc import Mapping, Sequence

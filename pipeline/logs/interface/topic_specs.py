@@ -22,12 +22,14 @@ class TopicSpec:
     Attributes:
         retention_ms: for how long its records are needed; None means forever.
         reason: the durations that add up to it.
+        compacted: whether its records have keys, of which the last record of each is enough.
     """
 
     name: str
     partitions: int
     retention_ms: int | None
     reason: str
+    compacted: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,14 @@ def topic_specs(config: Config) -> list[TopicSpec]:
         TopicSpec(names.deltas, logs.shards, samples_ms, samples_reason),
         TopicSpec(names.notices, 1, samples_ms, samples_reason),
         TopicSpec(SCHEMAS_TOPIC, 1, None, "events of any age need their schema"),
-        *([] if items is None else [TopicSpec(items, 1, None, "an item of any age may be recalled")]),
+        *([] if items is None else [TopicSpec(items, 1, None, "an item of any age may be recalled", compacted=True)]),
     ]
 
 
 def initial_settings(topic: TopicSpec, max_record_bytes: int) -> dict[str, str]:
     """The settings a topic is created with."""
     return {
-        "cleanup.policy": "delete",
+        "cleanup.policy": "compact" if topic.compacted else "delete",
         "message.timestamp.type": "LogAppendTime",
         "max.message.bytes": str(max_record_bytes),
         "retention.ms": _UNLIMITED if topic.retention_ms is None else str(topic.retention_ms),
@@ -86,6 +88,8 @@ def initial_settings(topic: TopicSpec, max_record_bytes: int) -> dict[str, str]:
 
 def setting_changes(topic: TopicSpec, found: Mapping[str, str], max_record_bytes: int) -> list[SettingChange]:
     """The changes that an existing topic needs; limits and retention above the wanted value are left as they are.
+
+    One that is to be compacted and is not keeps more than is needed; compacting would remove records without keys.
 
     >>> topic = TopicSpec("clicks", 1, 5_000, "window 5 s")
     >>> found = initial_settings(topic, 1_000) | {"retention.ms": "4000"}
@@ -108,6 +112,8 @@ def setting_changes(topic: TopicSpec, found: Mapping[str, str], max_record_bytes
 
 
 def _sufficient(setting: str, found: str | None, wanted: str) -> bool:
+    if setting == "cleanup.policy" and wanted == "compact":
+        return True
     if found is None or not setting.endswith((".ms", ".bytes")):
         return found == wanted
     return _amount(found) >= _amount(wanted)

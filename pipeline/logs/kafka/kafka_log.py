@@ -24,7 +24,7 @@ from pipeline.logs.interface.checks import (
     check_partition_count,
     check_start,
     check_trim,
-    headers_per_record,
+    new_records,
 )
 from pipeline.logs.interface.log import Fence, Headers, ReadLimits, Record
 from pipeline.logs.interface.record_run import RecordRun
@@ -136,17 +136,18 @@ class KafkaLog:
         *,
         fence: Fence | None = None,
         headers: Headers | Sequence[Headers] | None = None,
+        keys: Sequence[bytes] | None = None,
     ) -> int:
         self._check_partition(topic, partition)
-        each = headers_per_record(headers, len(values))
+        records = new_records(values, headers, keys)
         if fence is not None:
             writer = self._fenced_writer(fence, topic, partition)
         else:
-            writer = self._shared_writer(transactional=not self._settings.fits_one_batch(values, each))
+            writer = self._shared_writer(transactional=not self._settings.fits_one_batch(records))
         if not values:
             return self.end_offset(topic, partition)
         with pending_call(self._clock), timed(metrics.LOG_APPEND_SECONDS.labels(topic), self._clock):
-            return writer.append(topic, partition, values, each)
+            return writer.append(topic, partition, records)
 
     def acquire_fence(self, topic: str, partition: int) -> Fence:
         self._check_partition(topic, partition)

@@ -157,7 +157,7 @@ class KafkaReader:
 
 
 def _record(found: ConsumerRecord) -> Record:
-    return Record(found.offset, found.timestamp, found.value or b"", header_texts(found.headers))
+    return Record(found.offset, found.timestamp, found.value or b"", header_texts(found.headers), found.key)
 
 
 def header_texts(headers: Sequence[tuple[str, bytes | None]]) -> Mapping[str, str]:

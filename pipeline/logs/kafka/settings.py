@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.logs.interface.log import Headers
+from pipeline.logs.interface.log import NewRecord
 
 _MAX_RECONNECT_BACKOFF_MS = 500
 _RECORD_OVERHEAD = 64
@@ -38,13 +38,14 @@ class KafkaSettings:
     transaction_timeout_s: float = 30.0
     stall_s: float = 5.0
 
-    def fits_one_batch(self, values: Sequence[bytes], headers: Sequence[Headers]) -> bool:
-        """Whether these values certainly fit one record batch; the limit applies to its size before compression."""
+    def fits_one_batch(self, records: Sequence[NewRecord]) -> bool:
+        """Whether these records certainly fit one batch; the limit applies to its size before compression."""
         header_bytes = sum(
-            len(key.encode()) + len(text.encode()) + 10 for each in headers for key, text in each.items()
+            len(key.encode()) + len(text.encode()) + 10 for each in records for key, text in each.headers.items()
         )
-        overhead = _BATCH_OVERHEAD + _RECORD_OVERHEAD * len(values)
-        return overhead + sum(map(len, values)) + header_bytes <= self.max_record_bytes
+        own_bytes = sum(len(each.value) + len(each.key or b"") for each in records)
+        overhead = _BATCH_OVERHEAD + _RECORD_OVERHEAD * len(records)
+        return overhead + own_bytes + header_bytes <= self.max_record_bytes
 
     def client(self) -> dict[str, Any]:
         """The settings that all clients share."""

@@ -23,7 +23,7 @@ from kafka.errors import (
 )
 
 from pipeline.errors import FencedError, LogError, SpringtideError
-from pipeline.logs.interface.log import Headers
+from pipeline.logs.interface.log import NewRecord
 from pipeline.logs.kafka.client import start_client
 from pipeline.logs.kafka.retries import as_log_error, with_retries
 from pipeline.logs.kafka.settings import KafkaSettings
@@ -75,18 +75,18 @@ class KafkaWriter:
         producer = self._producer._transaction_manager.producer_id_and_epoch
         return int(producer.producer_id) << 16 | int(producer.epoch)
 
-    def append(self, topic: str, partition: int, values: Sequence[bytes], headers: Sequence[Headers]) -> int:
-        """Append at least one value; returns the offset of the first. Raises FencedError and LogError.
+    def append(self, topic: str, partition: int, records: Sequence[NewRecord]) -> int:
+        """Append at least one record; returns the offset of the first. Raises FencedError and LogError.
 
         An error of the broker makes this writer fail for good; if the outcome is unknown, it can be read from the
         partition.
         """
-        self._check_sizes(topic, values, headers)
+        self._check_sizes(topic, records)
         with self._lock:
             if self._failure is not None:
                 raise self._failure
             try:
-                return self._send(topic, partition, values, headers)
+                return self._send(topic, partition, records)
             except KafkaError as failure:
                 self._failure = self._as_failure(topic, partition, failure)
                 if not isinstance(self._failure, FencedError):
@@ -131,14 +131,19 @@ class KafkaWriter:
             metrics_enabled=False,
         )
 
-    def _send(self, topic: str, partition: int, values: Sequence[bytes], headers: Sequence[Headers]) -> int:
+    def _send(self, topic: str, partition: int, records: Sequence[NewRecord]) -> int:
         name, producer = self._settings.prefix + topic, self._producer
         if self._transactional:
             producer.begin_transaction()
-        pairs = ([(key, text.encode()) for key, text in each.items()] for each in headers)
         sent = [
-            producer.send(name, value, headers=each, partition=partition)
-            for value, each in zip(values, pairs, strict=True)
+            producer.send(
+                name,
+                None if each.key is not None and not each.value else each.value,
+                key=each.key,
+                headers=[(header, text.encode()) for header, text in each.headers.items()],
+                partition=partition,
+            )
+            for each in records
         ]
         if self._transactional:
             self._run_with_timeout(f"commit to {topic}/{partition}", producer.commit_transaction)
@@ -196,11 +201,11 @@ class KafkaWriter:
         if failures:
             raise failures[0]
 
-    def _check_sizes(self, topic: str, values: Sequence[bytes], headers: Sequence[Headers]) -> None:
-        largest = max(range(len(values)), key=lambda i: len(values[i]))
-        if not self._settings.fits_one_batch([values[largest]], [headers[largest]]):
+    def _check_sizes(self, topic: str, records: Sequence[NewRecord]) -> None:
+        largest = max(records, key=lambda record: len(record.value))
+        if not self._settings.fits_one_batch([largest]):
             raise LogError(
-                f"a record of {len(values[largest])} bytes is too large for topic {topic}: "
+                f"a record of {len(largest.value)} bytes is too large for topic {topic}: "
                 f"logs.max_record_bytes is {self._settings.max_record_bytes}. "
                 "hint: raise it and the topic's max.message.bytes"
             )

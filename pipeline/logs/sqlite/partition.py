@@ -1,13 +1,13 @@
 """One partition of the embedded log: one SQLite file, and all statements on it.
 
 Table `partition` holds one row: log_id, number, epoch, begin_offset, end_offset, last_appended_at_ms and a checksum of
-these. Table `records` holds offset, appended_at_ms, checksum, headers (JSON, empty for none) and value. Offsets have no
-gaps, so a record that is missing is damage like one that does not match its checksum. WAL with `synchronous=FULL`: a
+these. Table `records` holds offset, appended_at_ms, checksum, headers (JSON, empty for none), value and key (null for
+none). Offsets have no gaps, so a record that is missing is damage like one that does not match its checksum; for the
+same reason nothing is compacted: all records of a key stay. WAL with `synchronous=FULL`: a
 completed append survives a power cut. One connection writes and one reads, each with a lock, so a read does not wait
 for this process's fsync. Thread-safe, also with other processes on the same file.
 """
 
-import itertools
 import json
 import sqlite3
 import threading
@@ -21,11 +21,11 @@ from pipeline.formats.checksum import checksum, headers_text
 from pipeline.formats.sqlite_file import check_form, error_code, is_damage, row_checksum
 from pipeline.formats.sqlite_wal import check_wal
 from pipeline.logs.interface.checks import check_start, check_trim
-from pipeline.logs.interface.log import Fence, Headers, ReadLimits, Record
+from pipeline.logs.interface.log import Fence, NewRecord, ReadLimits, Record
 
 BUSY_TIMEOUT_S = 60.0
 _CLOCK_CORRECTED_MS = 3_600_000
-_FORMAT = 3
+_FORMAT = 4
 _FIX = "restore the file from a copy, or delete the topic"
 _TABLES = """
 CREATE TABLE partition (
@@ -34,7 +34,7 @@ CREATE TABLE partition (
     checksum INTEGER NOT NULL);
 CREATE TABLE records (
     offset INTEGER PRIMARY KEY, appended_at_ms INTEGER NOT NULL, checksum INTEGER NOT NULL,
-    headers TEXT NOT NULL, value BLOB NOT NULL);
+    headers TEXT NOT NULL, value BLOB NOT NULL, key BLOB);
 """
 
 
@@ -144,7 +144,7 @@ class Partition:
             check_start(self.name, start, state.begin, state.end)
             return self._records(connection, start, state.end, limits)
 
-    def append(self, values: Sequence[bytes], headers: Sequence[Headers], now_ms: int, fence: Fence | None) -> int:
+    def append(self, records: Sequence[NewRecord], now_ms: int, fence: Fence | None) -> int:
         """Append, and check the fence, in one transaction; returns the first offset."""
         with self._writing() as connection:
             state = self._state(connection)
@@ -154,12 +154,12 @@ class Partition:
                     f"{fence.epoch}. hint: another process writes this partition now, stop this one"
                 )
             at_ms = _append_time_ms(now_ms, state.last_appended_at_ms)
-            records = zip(itertools.count(state.end), map(headers_text, headers), values, strict=False)
+            rows = ((o, headers_text(new.headers), new.value, new.key) for o, new in enumerate(records, state.end))
             connection.executemany(
-                "INSERT INTO records VALUES (?, ?, ?, ?, ?)",
-                ((o, at_ms, checksum(o, at_ms, text, v), text, v) for o, text, v in records),
+                "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)",
+                ((o, at_ms, checksum(o, at_ms, text, value, key), text, value, key) for o, text, value, key in rows),
             )
-            state._replace(end=state.end + len(values), last_appended_at_ms=at_ms).store(connection)
+            state._replace(end=state.end + len(records), last_appended_at_ms=at_ms).store(connection)
             return state.end
 
     def raise_epoch(self) -> int:
@@ -186,21 +186,22 @@ class Partition:
     def _records(self, connection: sqlite3.Connection, start: int, end: int, limits: ReadLimits) -> list[Record]:
         """The records from `start` on, of which none below `end` may be missing."""
         rows = connection.execute(
-            "SELECT offset, appended_at_ms, checksum, headers, value FROM records"
+            "SELECT offset, appended_at_ms, checksum, headers, value, key FROM records"
             " WHERE offset >= ? ORDER BY offset LIMIT ?",
             (start, limits.records),
         )
         records: list[Record] = []
         total, expected = 0, start
-        for offset, at_ms, stored, text, value in rows:
+        for offset, at_ms, stored, text, value, key in rows:
             if offset != expected:
                 raise self._damaged(f"record {self.name}/{expected} is missing, the next one found is {offset}")
-            if type(value) is not bytes or checksum(offset, at_ms, text, value) != stored:
+            damaged = type(value) is not bytes or type(key) not in (bytes, type(None))
+            if damaged or checksum(offset, at_ms, text, value, key) != stored:
                 raise self._damaged(f"record {self.name}/{offset} does not match its checksum")
             total += len(value)
             if records and total > limits.max_bytes:
                 return records
-            records.append(Record(offset, at_ms, value, json.loads(text) if text else {}))
+            records.append(Record(offset, at_ms, value, json.loads(text) if text else {}, key))
             expected += 1
         if expected != end and len(records) < limits.records:
             raise self._damaged(f"record {self.name}/{expected} is missing, the partition ends at {end}")

@@ -21,7 +21,7 @@ from pipeline.logs.interface.checks import (
     check_new_topic,
     check_partition,
     check_partition_count,
-    headers_per_record,
+    new_records,
 )
 from pipeline.logs.interface.log import Fence, Headers, ReadLimits, Record
 from pipeline.logs.sqlite.partition import Partition, create_partition
@@ -101,13 +101,14 @@ class SqliteLog:
         *,
         fence: Fence | None = None,
         headers: Headers | Sequence[Headers] | None = None,
+        keys: Sequence[bytes] | None = None,
     ) -> int:
         file = self._partition(topic, partition)
         if fence is not None:
             check_fence(fence, topic, partition)
             # Epochs restart in a topic that is created again, so an old fence could pass for a new one.
             check_log_of_fence(topic, file.log_id, self._fenced.get(fence, file.log_id))
-        return file.append(values, headers_per_record(headers, len(values)), self._clock.now_ms(), fence)
+        return file.append(new_records(values, headers, keys), self._clock.now_ms(), fence)
 
     def acquire_fence(self, topic: str, partition: int) -> Fence:
         file = self._partition(topic, partition)

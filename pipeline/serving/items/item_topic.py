@@ -31,7 +31,7 @@ class ItemTopic:
         found: dict[ItemName, ItemChange] = {}
         while not found and (records := self._log.read(self._topic, 0, self._position)):
             for record in records:
-                changes, problems = decode_changes(record.value, self._column)
+                changes, problems = decode_changes(record.value, self._column, record.key)
                 found |= {change.name: change for change in changes}
                 for problem in problems:
                     self.refuse(f"offset {record.offset}: {problem}")

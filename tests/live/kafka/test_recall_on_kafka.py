@@ -9,6 +9,7 @@ import pytest
 from pipeline.configuration.project import Project
 from pipeline.demo.cascade.run import CascadeScenario, run_cascade
 from pipeline.demo.cascade.stages import Sizes
+from pipeline.logs.interface.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.serving.items.open import open_items
@@ -58,6 +59,34 @@ def test_items_from_a_topic_are_found_changed_and_removed(shop):
         assert names(view) == {f"i{i}" for i in range(20)} - {"i3"} | {"new"}
         _, replayed = open_items(project, log)
         assert replayed.recall([{"user": "u1"}], 100) == view.recall([{"user": "u1"}], 100)
+
+
+def test_a_broker_keeps_the_last_change_of_each_item(shop):
+    project = Project.open(shop)
+    with closing(open_log(project)) as log:
+        log.create_topic("items", 1)
+        assert log.settings_of("items")["cleanup.policy"] == "compact"
+        log.change_settings("items", {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.001"})
+        for _ in range(4):
+            lines = [{"item": f"i{i}"} for i in range(50)]
+            ingest(shop, "all.jsonl", *lines, {"item": "i7", "$removed": True}, {"item": f"new{_}"})
+            project.clock.wait(0.2)
+        ingest(shop, "last.jsonl", {"item": "i9"})  # a segment that is written to is not compacted
+        deadline_s = project.clock.monotonic_s() + WITHIN_S
+        while len(records_of(log)) > 130 and project.clock.monotonic_s() < deadline_s:
+            project.clock.wait(0.5)
+        assert len(records_of(log)) <= 130  # of 4 * 53 + 2
+        last = {record.key: record.value for record in records_of(log)}
+        assert {*last} >= {b'"i7"', b'"i49"', b'"new3"'}
+        _, view = open_items(project, log)
+        assert names(view) == {f"i{i}" for i in range(50)} - {"i7"} | {f"new{i}" for i in range(4)}
+        before = log.end_offset("items", 0)
+        ingest(shop, "again.jsonl", {"item": "i9"})
+        assert log.end_offset("items", 0) == before
+
+
+def records_of(log):
+    return [record for records in read_to_end(log, "items", 0) for record in records]
 
 
 def test_clicks_change_recall_and_both_rankers(tmp_path, logs):

@@ -63,13 +63,13 @@ def some(count, seed=1, size=50):
 
 
 def reference(record_set, start=0):
-    """The records as kafka-python decodes them."""
+    """The records as kafka-python decodes them, without their keys, which runs do not have."""
     reader, found = MemoryRecords(record_set), []
     while (one := reader.next_batch()) is not None:
         assert one.validate_crc()
         for r in one:
             headers = {key: (value or b"").decode("utf-8", "replace") for key, value in r.headers}
-            found.append((r.offset, r.timestamp, r.value or b"", headers))
+            found.append((r.offset, r.timestamp, r.value or b"", headers, None))
     return [record for record in found if record[0] >= start]
 
 

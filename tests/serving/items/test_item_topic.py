@@ -95,6 +95,12 @@ def test_items_are_admitted_changed_and_removed_between_two_versions(world):
     assert world.view.admit() == 0
 
 
+def test_a_removal_is_a_record_without_a_value(by_topic):
+    by_topic.log.append("items", 0, [b'{"item": 7}', b"", b"", b'{"item": 8}'], keys=[b"7", b"101", b'"102"', b"9"])
+    assert by_topic.view.admit() == 3
+    assert by_topic.names() == {item["item"] for item in ITEMS} - {101} | {7}
+
+
 def score_of(recalled, name):
     return recalled.scores[0][recalled.items[0].index(name)]
 

@@ -43,9 +43,9 @@ def write_archive(log: Log, topic: str, folder: Path, limits: ReadLimits = PER_F
 
 def _write_file(path: Path, records: Sequence[Record]) -> None:
     def rows() -> Iterator[dict[str, Any]]:
-        for offset, at_ms, value, headers in records:
-            row = {"offset": offset, "appended_at_ms": at_ms, "headers": dict(headers), "value": value}
-            yield row | {"checksum": checksum(offset, at_ms, headers_text(headers), value)}
+        for offset, at_ms, value, headers, key in records:
+            row = {"offset": offset, "appended_at_ms": at_ms, "headers": dict(headers), "value": value, "key": key}
+            yield row | {"checksum": checksum(offset, at_ms, headers_text(headers), value, key)}
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:

@@ -33,6 +33,21 @@ class LogContract:
         with pytest.raises(InputError, match="headers: got 1 for 2 values"):
             log.append("t", 0, [b"a", b"b"], headers=[{}])
 
+    def test_records_may_have_keys_and_an_empty_value_with_a_key_comes_back(self, log, reading):
+        log.append("t", 0, [b"a", b"", b"c"], keys=[b"k", b"k", b"\xff"], headers=[{"who": "me"}, {}, {}])
+        log.append("t", 0, [b"", b"d"])
+        found = [(r.key, r.value, dict(r.headers)) for r in reading().read("t", 0, 0)]
+        assert found == [
+            (b"k", b"a", {"who": "me"}), (b"k", b"", {}), (b"\xff", b"c", {}), (None, b"", {}), (None, b"d", {})
+        ]  # fmt: skip
+
+    def test_keys_of_another_number_and_empty_ones_are_refused(self, log, reading):
+        with pytest.raises(InputError, match="keys: got 1 for 2 values, wanted one for each value"):
+            log.append("t", 0, [b"a", b"b"], keys=[b"k"])
+        with pytest.raises(InputError, match="keys: value 1 has an empty one"):
+            log.append("t", 0, [b"a", b"b"], keys=[b"k", b""])
+        assert reading().end_offset("t", 0) == 0
+
     def test_partitions_are_independent(self, log, reading):
         log.append("t", 0, [b"a"])
         log.append("t", 1, [b"b", b"c"])
