@@ -123,6 +123,29 @@ void RunReader::advance() {
     if (key_ <= before) reject(run_.blocks[block_], "its keys do not ascend");
 }
 
+std::vector<uint64_t> keys_of(const RunView& run) {
+    std::vector<uint64_t> keys;
+    for (RunReader reader(run); !reader.done(); reader.advance()) keys.push_back(reader.key());
+    return keys;
+}
+
+void find_values(const RunView& run, std::span<const uint64_t> keys, size_t width, uint8_t* values, Entry* entries) {
+    std::memset(entries, 0, keys.size());
+    size_t i = 0;
+    for (RunReader reader(run); !reader.done(); reader.advance()) {
+        while (i < keys.size() && keys[i] < reader.key()) ++i;
+        if (i == keys.size()) return;
+        if (keys[i] != reader.key()) continue;
+        entries[i] = reader.removed() ? Entry::kRemoved : Entry::kValue;
+        if (reader.removed()) continue;
+        if (reader.value().size() != width)
+            throw std::invalid_argument("value of key " + std::to_string(keys[i]) + ": got " +
+                                        std::to_string(reader.value().size()) + " bytes, wanted " +
+                                        std::to_string(width));
+        std::memcpy(values + i * width, reader.value().data(), width);
+    }
+}
+
 Run merge_runs(std::span<const RunView> runs, uint64_t first, uint64_t last, bool keep_removed, size_t block_bytes,
                uint64_t offset) {
     std::vector<RunReader> readers;

@@ -99,6 +99,15 @@ private:
     uint16_t length_ = 0;
 };
 
+// The keys of a run, removed ones too, ascending.
+std::vector<uint64_t> keys_of(const RunView& run);
+
+enum class Entry : uint8_t { kNone, kValue, kRemoved };
+
+// entries[i]: what `run` has for keys[i], which ascend; a value, of `width` bytes, is written to values + i * width.
+// Rejects a value of another length.
+void find_values(const RunView& run, std::span<const uint64_t> keys, size_t width, uint8_t* values, Entry* entries);
+
 // The entries with a key in [first, last] of runs given oldest first. Without `keep_removed`, removals are left out:
 // the result then is a whole map, not a change of one.
 Run merge_runs(std::span<const RunView> runs, uint64_t first, uint64_t last, bool keep_removed, size_t block_bytes,

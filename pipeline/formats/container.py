@@ -31,8 +31,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays.per_field import run_per_field
-from pipeline.errors import DamagedError
+from pipeline.arrays.types import UInt32s, UInt64s
+from pipeline.errors import DamagedError, InputError
 from pipeline.formats.atomic_file import AtomicFile, write_atomically
+from pipeline.formats.file_ranges import read_ranges
 
 MAGIC = b"SPRINGTD"
 FORMAT = 3
@@ -197,9 +199,16 @@ class Container:
         digest: as `digest_of`.
     """
 
-    def __init__(self, name: str, size: int, read: Callable[[int, int], bytearray | memoryview], *kinds: Kind) -> None:
-        """`read(offset, length)` returns bytes of the container. Use `of` or `open`."""
-        self.name, self._read = name, read
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        read: Callable[[int, int], bytearray | memoryview],
+        *kinds: Kind,
+        descriptor: int | None = None,
+    ) -> None:
+        """`read(offset, length)` returns bytes of the container. Use `of`, `open` or `held` (it has a `descriptor`)."""
+        self.name, self._read, self._descriptor = name, read, descriptor
         self.kind = self._kind_among(kinds, bytes(read(0, min(_HEAD.size, size))))
         if size < _HEAD.size + _TAIL_BYTES:
             raise self.damaged(f"it has {size} bytes, wanted at least {_HEAD.size + _TAIL_BYTES}")
@@ -236,7 +245,8 @@ class Container:
         _refuse_folder(path, kinds)
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            container = cls(str(path), os.fstat(descriptor).st_size, partial(_pread, descriptor), *kinds)
+            size, read = os.fstat(descriptor).st_size, partial(_pread, descriptor)
+            container = cls(str(path), size, read, *kinds, descriptor=descriptor)
         except BaseException:
             os.close(descriptor)
             raise
@@ -273,6 +283,20 @@ class Container:
         if not 0 <= offset <= offset + length <= whole:
             raise self.damaged(f"section {name} has {whole} bytes, wanted {length} from {offset} on")
         return np.frombuffer(self._read(start + offset, length), np.uint8)
+
+    def parts(self, name: str, offsets: UInt64s, lengths: UInt32s) -> npt.NDArray[np.uint8]:
+        """As `part` of ranges [n], one after another: a file that is `held` is asked for all of them at once."""
+        start, whole, _ = self._place(name)
+        ends = [int(offset) + int(length) for offset, length in zip(offsets[-1:], lengths[-1:], strict=True)]
+        if ends and ends[0] > whole:
+            raise self.damaged(f"section {name} has {whole} bytes, wanted bytes up to {ends[0]}")
+        if self._descriptor is None:
+            parts = [self.part(name, int(offset), int(length)) for offset, length in zip(offsets, lengths, strict=True)]
+            return np.concatenate([np.empty(0, np.uint8), *parts])
+        try:
+            return read_ranges(self._descriptor, offsets + np.uint64(start), np.ascontiguousarray(lengths))
+        except InputError as failure:
+            raise self.damaged(str(failure)) from None
 
     def array(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """A section as a one-dimensional array, a copy. Raises DamagedError."""

@@ -114,6 +114,15 @@ HIT_RATE = _read(
 )
 TABLE_ROWS = _read("springtide_table_rows", "Rows of a table.", "shard", "table")
 TABLE_BYTES = _read("springtide_table_bytes", "Memory of a table.", "shard", "table")
+COLD_ROWS = _read("springtide_cold_rows", "Rows of a table that are only on disk.", "shard", "table")
+COLD_READS = _read("springtide_cold_reads_total", "Rows of a table read from disk for training.", "shard", "table")
+PREPARE_MISSES = _read(
+    "springtide_prepare_misses_total",
+    "Rows that a batch needed from disk, not read ahead.",
+    "shard",
+    "table",
+)
+ROWS_SWAPPED_OUT = _read("springtide_rows_swapped_out_total", "Rows dropped from memory.", "shard", "table")
 ROWS_ADMITTED = _read("springtide_rows_admitted_total", "Keys admitted to a table.", "shard", "table")
 ROWS_EXPIRED = _read("springtide_rows_expired_total", "Rows removed as unseen or least important.", "shard", "table")
 IMPORTANCE = _read("springtide_row_importance", "Quantiles of the importance of rows.", "shard", "table", "quantile")

@@ -5,7 +5,10 @@
 
 #include "bindings/arrays.h"
 #include "runs/columns.h"
+#include "runs/file_ranges.h"
+#include "runs/key_filter.h"
 
+using namespace nanobind::literals;
 using namespace springtide_bindings;
 using namespace springtide;
 
@@ -56,6 +59,23 @@ nb::tuple merge(const std::vector<Bytes>& bytes, const std::vector<Bytes>& block
 }  // namespace
 
 void register_sorted_run(nb::module_& m) {
+    m.def("run_keys", [](Bytes bytes, Bytes blocks) {
+        return owned(without_gil([&] { return keys_of(view_of(bytes, blocks)); }));
+    }, exact("bytes"), exact("blocks"));
+    m.def("find_values", [](Bytes bytes, Bytes blocks, In<uint64_t> keys, OutRows<uint8_t> values, Out<uint8_t> entries) {
+        find_values(view_of(bytes, blocks), span_of(keys), values.shape(1), values.data(),
+                    reinterpret_cast<Entry*>(entries.data()));
+    }, exact("bytes"), exact("blocks"), exact("keys"), exact("values"), exact("entries"), WithoutGil());
+    m.def("filter_bytes", &filter_bytes, "keys"_a);
+    m.def("add_keys", [](Out<uint8_t> filter, In<uint64_t> keys) {
+        add_keys({filter.data(), filter.size()}, span_of(keys));
+    }, exact("filter"), exact("keys"), WithoutGil());
+    m.def("may_contain", [](Bytes filter, In<uint64_t> keys, Out<uint8_t> passed) {
+        may_contain(span_of(filter), span_of(keys), passed.data());
+    }, exact("filter"), exact("keys"), exact("passed"), WithoutGil());
+    m.def("read_ranges", [](int descriptor, In<uint64_t> offsets, In<uint32_t> lengths, Out<uint8_t> out) {
+        read_ranges(descriptor, span_of(offsets), span_of(lengths), out.data());
+    }, "descriptor"_a, exact("offsets"), exact("lengths"), exact("out"), WithoutGil());
     m.def("encode_run", encode, exact("keys"), exact("removed"), exact("columns"), exact("rest"), exact("rest_bytes"),
           exact("block_bytes"));
     m.def("decode_run", decode, exact("bytes"), exact("blocks"), exact("widths"), exact("with_rest"));

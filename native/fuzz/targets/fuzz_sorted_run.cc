@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <vector>
 
 #include "fuzz/input.h"
 #include "keys/xxh64.h"
 
 namespace {
+
+constexpr size_t kWidth = 4;
 
 using namespace springtide;
 
@@ -40,6 +43,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     run.blocks.push_back(block);
     try {
         const Run again = copy_of(view_of(run), block_bytes);
+        const std::vector<uint64_t> keys = keys_of(view_of(again));
+        std::vector<uint8_t> values(keys.size() * kWidth);
+        std::vector<Entry> entries(keys.size());
+        try {
+            find_values(view_of(run), keys, kWidth, values.data(), entries.data());
+            must(std::count(entries.begin(), entries.end(), Entry::kNone) == 0, "every key of a run is found");
+        } catch (const std::invalid_argument&) {  // a value of another width
+        }
         const RunView both[] = {view_of(run), view_of(again)};
         const Run merged = merge_runs(both, 0, ~uint64_t{0}, true, block_bytes, 0);
         must(merged.bytes == again.bytes, "a run merged with its copy is the copy");

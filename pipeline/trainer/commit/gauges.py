@@ -109,6 +109,10 @@ class Gauges:
         for table, counts in tables.items():
             yield metrics.TABLE_ROWS.reading(counts.rows, self._shard, table)
             yield metrics.TABLE_BYTES.reading(counts.memory_bytes, self._shard, table)
+            yield metrics.COLD_ROWS.reading(counts.cold_rows, self._shard, table)
+            yield metrics.COLD_READS.reading(counts.cold_reads, self._shard, table)
+            yield metrics.PREPARE_MISSES.reading(counts.prepare_misses, self._shard, table)
+            yield metrics.ROWS_SWAPPED_OUT.reading(counts.swapped_out, self._shard, table)
             yield metrics.ROWS_ADMITTED.reading(counts.admitted, self._shard, table)
             yield metrics.ROWS_EXPIRED.reading(counts.expired, self._shard, table)
 

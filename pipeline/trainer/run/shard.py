@@ -171,6 +171,7 @@ class TrainerShard:
             "samples_seen": self._progress.samples_seen,
             "log_time_ms": self._progress.last_at_ms,
             "rows": {name: len(each.table) for name, each in self.tables.by_name.items()},
+            **({"cold_rows": self.tables.cold.rows()} if self.tables.cold else {}),
             "validation": self._progress.validation(),
             **({"gate": self._progress.gate.report()} if self._progress.gate else {}),
         }

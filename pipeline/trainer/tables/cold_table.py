@@ -28,6 +28,10 @@ class ColdTable:
         self._lock = threading.Lock()
         self.reads = 0
         """Rows read from disk so far."""
+        self.misses = 0
+        """Of these, those that a batch needed and that were not read ahead."""
+        self.swapped_out = 0
+        """Rows dropped from memory so far."""
 
     def fetch(self, keys: UInt64s) -> tuple[UInt64s, UInt8s]:
         """Those of `keys` that are cold [c], and their rows [c, row bytes]. Raises DamagedError."""
@@ -51,7 +55,20 @@ class ColdTable:
     def swap_out(self, worth: float, max_rows: int, max_scanned: int, pinned: Callable[[], Sequence[UInt64s]]) -> int:
         """As `Table.swap_out`; `pinned` is called while no `fetch` looks which keys are cold."""
         with self._lock:
-            return self.table.swap_out(worth, max_rows, max_scanned, pinned())
+            dropped = self.table.swap_out(worth, max_rows, max_scanned, pinned())
+        self.swapped_out += dropped
+        return dropped
+
+    def swap_in_missed(self, keys: UInt64s) -> bool:
+        """Read and bring back those of `keys` that are cold although they were not read ahead; whether there were any.
+
+        Raises DamagedError.
+        """
+        cold, rows = self.fetch(keys)
+        self.misses += len(cold)
+        if len(cold):
+            self.swap_in(cold, rows)
+        return len(cold) > 0
 
     def remove(self, keys: UInt64s) -> int:
         """Remove the rows of `keys`, cold ones included; returns their number. Raises DamagedError."""

@@ -39,15 +39,15 @@ class ColdTier:
         self._tables, self._memory_bytes = dict(tables), memory_bytes
         self._held: list[HeldRows] = []
         self._above = False
-        self.misses = 0
-        """Cold rows that a batch needed and that were not fetched ahead."""
-        self.swapped_out = 0
-        """Rows swapped out so far."""
 
     @property
     def resident_bytes(self) -> int:
         """Bytes of all resident rows, with their entries in the index."""
         return sum(_bytes_of(each) for each in self._tables.values())
+
+    def rows(self) -> dict[str, int]:
+        """By table, how many rows are only on disk."""
+        return {name: each.table.cold_rows for name, each in self._tables.items()}
 
     def prepare(self, keys: Mapping[str, UInt64s]) -> HeldRows:
         """Hold the rows of a batch until `release`, and fetch those that are cold. `keys`: by table, distinct.
@@ -76,12 +76,8 @@ class ColdTier:
         held.fetched.clear()
 
     def swap_in_missed(self, name: str, keys: UInt64s) -> bool:
-        """Read and bring back those of `keys` that are cold all the same; returns whether there were any."""
-        cold, rows = self._tables[name].fetch(keys)
-        if len(cold):
-            self.misses += len(cold)
-            self._tables[name].swap_in(cold, rows)
-        return len(cold) > 0
+        """As `ColdTable.swap_in_missed`."""
+        return self._tables[name].swap_in_missed(keys)
 
     def release(self, held: HeldRows) -> None:
         """The batch was learned: its rows may be swapped out again."""
@@ -107,7 +103,6 @@ class ColdTier:
                 plan.worth, -(-excess // row_bytes), int(plan.scanned * each.table.resident_rows) + 1,
                 partial(self._pinned, name),
             )  # fmt: skip
-            self.swapped_out += rows
             excess -= rows * row_bytes
             if excess <= 0:
                 return

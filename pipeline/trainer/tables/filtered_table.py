@@ -1,6 +1,6 @@
 """A table with the filters in front of it: which keys are admitted, which rows expire."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,14 @@ class TableCounts:
     """Rows made since the process opened the shard."""
     expired: int
     """Rows removed since then."""
+    cold_rows: int = 0
+    """Rows that are only on disk."""
+    cold_reads: int = 0
+    """Rows read from disk since then."""
+    prepare_misses: int = 0
+    """Of these, those that a batch needed and that were not read ahead."""
+    swapped_out: int = 0
+    """Rows dropped from memory since then."""
 
 
 @dataclass(frozen=True)
@@ -69,4 +77,14 @@ class FilteredTable:
 
     def counts(self) -> TableCounts:
         rows = len(self.table)
-        return TableCounts(rows, self.table.memory_bytes, rows + self._expired - self._restored, self._expired)
+        counts = TableCounts(rows, self.table.memory_bytes, rows + self._expired - self._restored, self._expired)
+        cold = self.cold
+        if cold is None:
+            return counts
+        return replace(
+            counts,
+            cold_rows=self.table.cold_rows,
+            cold_reads=cold.reads,
+            prepare_misses=cold.misses,
+            swapped_out=cold.swapped_out,
+        )

@@ -26,6 +26,9 @@ BLOCK_BYTES = 4096
 
 LAST_KEY = 2**64 - 1
 
+NO_ENTRY, VALUE, REMOVAL = 0, 1, 2
+"""What a run has for a key."""
+
 
 @dataclass(frozen=True)
 class SortedRun:
@@ -104,6 +107,23 @@ def merge_runs(
         BLOCK_BYTES, offset,
     )  # fmt: skip
     return SortedRun(content, blocks.view(BLOCK))
+
+
+def run_keys(run: SortedRun) -> UInt64s:
+    """[n] uint64: the keys of a run, removed ones too, ascending. Raises InputError if a block is damaged."""
+    keys: UInt64s = call_native(_native.run_keys, run.bytes, _index(run))
+    return keys
+
+
+def find_values(run: SortedRun, keys: UInt64s, width: int) -> tuple[UInt8s, UInt8s]:
+    """What a run has for `keys` [k] uint64, ascending: `NO_ENTRY`, `VALUE` or `REMOVAL` [k], and values [k, width].
+
+    Raises InputError if a block is damaged, or a value has another size.
+    """
+    require_array("keys", keys, np.uint64, ("k",))
+    values, entries = np.empty((len(keys), width), np.uint8), np.empty(len(keys), np.uint8)
+    call_native(_native.find_values, run.bytes, _index(run), keys, values, entries)
+    return entries, values
 
 
 def _index(run: SortedRun) -> UInt8s:

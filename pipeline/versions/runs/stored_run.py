@@ -6,10 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.arrays.types import UInt64s
+from pipeline.arrays.types import UInt8s, UInt64s
 from pipeline.errors import InputError
 from pipeline.formats.container import Container, Section
-from pipeline.versions.runs.sorted_run import BLOCK, LAST_KEY, Blocks, RunArrays, SortedRun, decode_run, merge_runs
+from pipeline.versions.runs.key_filter import KeyFilter
+from pipeline.versions.runs.sorted_run import (
+    BLOCK,
+    LAST_KEY,
+    Blocks,
+    RunArrays,
+    SortedRun,
+    decode_run,
+    find_values,
+    merge_runs,
+)
 
 RANGE_BYTES = 32 << 20
 """Runs are merged by ranges of keys of about so many bytes: that bounds memory, whatever the size of the runs."""
@@ -18,6 +28,14 @@ RANGE_BYTES = 32 << 20
 def run_sections(name: str, run: SortedRun) -> dict[str, Section]:
     """The sections of a run called `name`."""
     return {name: run.bytes, index_of(name): run.blocks.view(np.uint8)}
+
+
+def filter_section(name: str, keys: Sequence[UInt64s]) -> dict[str, Section]:
+    """The section of the filter of a run called `name`, with entries for `keys`."""
+    filter = KeyFilter.of_size(sum(len(part) for part in keys))
+    for part in keys:
+        filter.add(part)
+    return {filter_of(name): filter.bytes}
 
 
 @dataclass(frozen=True)
@@ -50,13 +68,12 @@ class StoredRun:
         """The blocks that may hold `keys` [k] uint64. Raises DamagedError."""
         places = np.searchsorted(self.blocks["first_key"], keys, "right") - 1
         chosen = self.blocks[np.unique(places[places >= 0])]
-        parts = [self.file.part(self.name, int(block["offset"]), int(block["bytes"])) for block in chosen]
-        return SortedRun(np.concatenate([np.empty(0, np.uint8), *parts]), chosen)
+        return SortedRun(self.file.parts(self.name, chosen["offset"], chosen["bytes"]), chosen)
 
-    def entries(self, keys: UInt64s, width: int) -> RunArrays:
-        """The entries of the blocks that may hold `keys` [k] uint64; values have `width` bytes. Raises DamagedError."""
+    def find(self, keys: UInt64s, width: int) -> tuple[UInt8s, UInt8s]:
+        """As `find_values`. Raises DamagedError."""
         with self.parsing():
-            return decode_run(self.holding(keys), [width])
+            return find_values(self.holding(keys), keys, width)
 
     @contextmanager
     def parsing(self) -> Iterator[None]:
@@ -127,6 +144,11 @@ def _ranges(runs: Sequence[StoredRun]) -> Iterator[tuple[int, int]]:
             yield first, start - 1
             first = start
     yield first, LAST_KEY
+
+
+def filter_of(name: str) -> str:
+    """The section of the filter of the run called `name`."""
+    return f"{name}/filter"
 
 
 def index_of(name: str) -> str:

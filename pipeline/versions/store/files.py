@@ -1,10 +1,10 @@
 """Version files: a commit encoded as a container. The header is the manifest (`schemas/manifest.json`).
 
 Sections: `dense`, `delta`, `served_dense` unless it is empty, `filters/NAME`, `filter_changes/NAME`, and for each table
-the runs `fields/NAME/rows` and `fields/NAME/served`, each with its index. The runs of a full commit hold every row; it
-also has `fields/NAME/touched`, the served keys that it changed. A file of kind `TOUCHED` holds only the keys that
-dropped versions touched, as `fields/NAME/touched`; one of kind `MERGED` the runs and the training state that
-consecutive versions changed (`store/merged_file.py`).
+the runs `fields/NAME/rows` and `fields/NAME/served`, each with its index, the rows also with a filter of keys. The runs
+of a full commit hold every row; it also has `fields/NAME/touched`, the served keys that it changed. A file of kind
+`TOUCHED` holds only the keys that dropped versions touched, as `fields/NAME/touched`; one of kind `MERGED` the runs and
+the training state that consecutive versions changed (`store/merged_file.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from pipeline.errors import InputError
 from pipeline.formats.container import Container, Draft, Kind, Section, WrittenFile, write_container
 from pipeline.versions.deltas.delta import Delta, complete_delta
 from pipeline.versions.quality import Quality
-from pipeline.versions.runs.stored_run import StoredRun, merged_arrays, run_sections
+from pipeline.versions.runs.stored_run import StoredRun, filter_section, merged_arrays, run_sections
 from pipeline.versions.runs.table_runs import (
     SERVED_WIDTHS,
     decode_rows,
@@ -32,8 +32,8 @@ from pipeline.versions.state import Commit, EntriesChange, FieldChange, TableCha
 from pipeline.versions.store.training_state import StateChange
 
 FIX = "restore the file from a backup, or roll back to a version before it: springtide versions"
-VERSION, TOUCHED, MERGED = Kind(b"vers", FIX, format=6), Kind(b"keys", FIX), Kind(b"merg", FIX)
-"""Format 6 of versions: rows and served entries are sorted runs."""
+VERSION, TOUCHED, MERGED = Kind(b"vers", FIX, format=7), Kind(b"keys", FIX), Kind(b"merg", FIX, format=4)
+"""Format 7 of versions, 4 of merged files: the runs of rows have filters."""
 _NO_KEYS = np.empty(0, np.uint64)
 _HEADER_NAMES = (
     "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",
@@ -49,7 +49,7 @@ def write_commit(path: Path, commit: Commit) -> WrittenFile:
 
 def draft_commit(path: Path, tables: Mapping[str, TableChange]) -> Draft:
     """Begin a version's file with its rows; `finish_commit` completes it. Raises VersionError."""
-    encoded = (run_sections(f"fields/{name}/rows", encode_rows(tables[name])) for name in sorted(tables))
+    encoded = (_run_of_rows(name, tables[name]) for name in sorted(tables))
     return Draft(path, VERSION, (section for sections in encoded for section in sections.items()))
 
 
@@ -174,11 +174,13 @@ def write_touched(path: Path, keys: Mapping[str, UInt64s]) -> WrittenFile:
 
 
 def _row_sections(tables: Mapping[str, TableChange]) -> dict[str, Section]:
-    runs = run_per_field(lambda name: encode_rows(tables[name]), sorted(tables))
-    sections: dict[str, Section] = {}
-    for name, run in runs.items():
-        sections |= run_sections(f"fields/{name}/rows", run)
-    return sections
+    runs = run_per_field(lambda name: _run_of_rows(name, tables[name]), sorted(tables))
+    return {name: content for sections in runs.values() for name, content in sections.items()}
+
+
+def _run_of_rows(table: str, change: TableChange) -> dict[str, Section]:
+    name = f"fields/{table}/rows"
+    return run_sections(name, encode_rows(change)) | filter_section(name, [change.keys, change.removed])
 
 
 def _sections(commit: Commit) -> dict[str, Section]:

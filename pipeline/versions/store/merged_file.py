@@ -9,7 +9,9 @@ import numpy as np
 from pipeline.arrays.types import UInt8s
 from pipeline.formats.container import Container, StreamedFile
 from pipeline.versions.ledger.change_files import ChangeFile
-from pipeline.versions.runs.stored_run import index_of, merged_pieces
+from pipeline.versions.runs.key_filter import KeyFilter
+from pipeline.versions.runs.sorted_run import run_keys
+from pipeline.versions.runs.stored_run import filter_of, index_of, merged_pieces
 from pipeline.versions.store.files import MERGED, VERSION, read_state, runs_of, state_sections
 from pipeline.versions.store.listed_files import require_listed
 from pipeline.versions.store.training_state import merge_training_state
@@ -35,7 +37,8 @@ def write_merged(folder: Path, path: str, files: Sequence[ChangeFile]) -> Change
         fields = containers[-1].header["fields"]
         for field in sorted(fields):
             for part in ("rows", "served"):
-                _write_run(merged, containers, f"fields/{field}/{part}", keep_removed=after is not None)
+                name, filtered = f"fields/{field}/{part}", part == "rows"
+                _write_run(merged, containers, name, keep_removed=after is not None, filtered=filtered)
         written = merged.finish(
             {
                 "after": str(after) if after else None,
@@ -48,13 +51,21 @@ def write_merged(folder: Path, path: str, files: Sequence[ChangeFile]) -> Change
     return ChangeFile(after, files[-1].upto, path, written)
 
 
-def _write_run(merged: StreamedFile, files: Sequence[Container], name: str, keep_removed: bool) -> None:
+def _write_run(
+    merged: StreamedFile, files: Sequence[Container], name: str, *, keep_removed: bool, filtered: bool
+) -> None:
     index: list[UInt8s] = []
+    runs = runs_of(files, name)
+    filter = KeyFilter.of_size(sum(int(run.blocks["entries"].sum(dtype=np.int64)) for run in runs))
 
     def pieces() -> Iterator[UInt8s]:
-        for piece in merged_pieces(runs_of(files, name), keep_removed):
+        for piece in merged_pieces(runs, keep_removed):
             index.append(np.ascontiguousarray(piece.blocks).view(np.uint8))
+            if filtered:
+                filter.add(run_keys(piece))
             yield piece.bytes
 
     merged.write(name, pieces())
     merged.write(index_of(name), index)
+    if filtered:
+        merged.write(filter_of(name), [filter.bytes])

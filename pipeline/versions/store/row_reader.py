@@ -7,15 +7,18 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.arrays.types import UInt8s, UInt64s
+from pipeline.arrays.types import Int64s, UInt8s, UInt64s
 from pipeline.errors import DamagedError
 from pipeline.formats.container import Container
 from pipeline.versions.ledger.change_files import ChangeFile
 from pipeline.versions.ledger.ledger import Ledger
-from pipeline.versions.runs.stored_run import StoredRun
+from pipeline.versions.runs.key_filter import KeyFilter
+from pipeline.versions.runs.sorted_run import REMOVAL, VALUE
+from pipeline.versions.runs.stored_run import StoredRun, filter_of
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.files import FIX, MERGED, VERSION
 from pipeline.versions.store.listed_files import require_listed
@@ -23,11 +26,17 @@ from pipeline.versions.store.listed_files import require_listed
 _ATTEMPTS = 3
 
 
+class _Rows(NamedTuple):
+    """The rows of one table in one file."""
+
+    run: StoredRun
+    filter: KeyFilter
+
+
 @dataclass(frozen=True)
 class _OpenFile:
     listed: ChangeFile
-    runs: Mapping[str, StoredRun]
-    """By table, its rows."""
+    tables: Mapping[str, _Rows]
 
     @classmethod
     def open(cls, folder: Path, listed: ChangeFile, tables: Sequence[str]) -> "_OpenFile":
@@ -35,16 +44,25 @@ class _OpenFile:
         file = Container.held(folder / listed.path, VERSION, MERGED)
         require_listed(file, f"version {listed.upto}", listed.file.digest)
         names = {table: f"fields/{table}/rows" for table in tables}
-        return cls(listed, {table: StoredRun.open(file, name) for table, name in names.items() if name in file})
+        return cls(listed, {table: _open_rows(file, name) for table, name in names.items() if name in file})
 
-    def entries(self, table: str, keys: UInt64s, width: int) -> tuple[UInt64s, UInt64s, UInt8s]:
-        """Keys with a row, removed keys, and the rows, of blocks that may hold `keys`. Raises DamagedError."""
+    def find(self, table: str, keys: UInt64s, width: int) -> tuple[Int64s, UInt8s, UInt8s]:
+        """Places of the `keys`, which ascend, that pass the filter; their entries and values, as `find_values`.
+
+        Raises DamagedError.
+        """
+        run, filter = self.tables[table]
         try:
-            found = self.runs[table].entries(keys, width)
+            with run.parsing():
+                passed = np.flatnonzero(filter.may_contain(keys))
+            return passed, *run.find(keys[passed], width)
         except DamagedError as failure:
             versions = f"{self.listed.after or 'the first'} to {self.listed.upto}"
             raise DamagedError(f"{failure}. it holds rows of versions {versions}") from None
-        return found.keys, found.removed, found.columns[0]
+
+
+def _open_rows(file: Container, name: str) -> _Rows:
+    return _Rows(StoredRun.open(file, name), KeyFilter(file.array(filter_of(name), np.uint8)))
 
 
 class RowReader:
@@ -92,32 +110,23 @@ class RowReader:
         for file in self._files:
             if not len(left):
                 break
-            if table not in file.runs:
+            if table not in file.tables:
                 continue
-            present, removed, packed = file.entries(table, wanted[left], rows.shape[1])
-            places, found = _find(wanted[left], present)
-            rows[order[left[found]]] = packed[places[found]]
-            gone = _find(wanted[left], removed)[1]
-            if gone.any():
-                raise self._without_row(table, int(wanted[left[gone][0]]), file.listed.path)
-            left = left[~found]
+            passed, entries, values = file.find(table, wanted[left], rows.shape[1])
+            found = entries == VALUE
+            rows[order[left[passed[found]]]] = values[found]
+            if (entries == REMOVAL).any():
+                key = int(wanted[left[passed[entries == REMOVAL][0]]])
+                raise self._without_row(table, key, f"{file.listed.path} has its removal")
+            left = np.delete(left, passed[found])
         if len(left):
-            raise self._without_row(table, int(wanted[left[0]]), None)
+            raise self._without_row(table, int(wanted[left[0]]), "none of its files has one")
         return rows
 
     def _open(self, listed: ChangeFile) -> _OpenFile:
         return _OpenFile.open(self._folder, listed, list(self._row_bytes))
 
-    def _without_row(self, table: str, key: int, path: str | None) -> DamagedError:
-        where = "none of its files has one" if path is None else f"{path} has its removal"
+    def _without_row(self, table: str, key: int, where: str) -> DamagedError:
         return DamagedError(
             f"key {key} of table {table} should have a row in version {self.version}, {where}. hint: {FIX}"
         )
-
-
-def _find(wanted: UInt64s, keys: UInt64s) -> tuple[np.ndarray, np.ndarray]:
-    """[w] the place of each wanted key in `keys`, which ascend, and whether it is there."""
-    if not len(keys):
-        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
-    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return places, keys[places] == wanted

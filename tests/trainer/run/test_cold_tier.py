@@ -98,9 +98,11 @@ def test_rows_beyond_the_budget_are_on_disk_only(tmp_path):
     project, log = world(tmp_path, TINY)
     with learned_shard(project, log) as trainer:
         tables = [each.table for each in trainer.tables.by_name.values()]
-        assert trainer.tables.cold.swapped_out > sum(table.cold_rows for table in tables) > 800
-        assert sum(each.cold.reads for each in trainer.tables.by_name.values()) > 100
-        assert trainer.tables.cold.misses == 0
+        counts = [each.counts() for each in trainer.tables.by_name.values()]
+        assert sum(each.swapped_out for each in counts) > sum(each.cold_rows for each in counts) > 800
+        assert sum(each.cold_reads for each in counts) > 100
+        assert sum(each.prepare_misses for each in counts) == 0
+        assert list(trainer.status()["cold_rows"].values()) == [each.cold_rows for each in counts]
         assert trainer.tables.cold.resident_bytes < 2 * TINY  # with what changed since the last commit
         for table in tables:
             assert table.digest() == table.scan_digest()

@@ -221,7 +221,7 @@ def test_a_later_format_is_refused(store, world):
     content = bytearray(path.read_bytes())
     content[12] += 1
     path.write_bytes(content)
-    with pytest.raises(DamagedError, match=rf"{path.name} begins with .* and format 7, wanted .* and format 6"):
+    with pytest.raises(DamagedError, match=rf"{path.name} begins with .* and format 8, wanted .* and format 7"):
         store.restore(VersionId(0, 0, 1, 1))
 
 
@@ -230,7 +230,7 @@ def test_golden_bytes_of_a_version_file(store):
     commit = replace(world.build(keys=2, removals=0), delta=b"delta", digest="d", served_digest="s")
     store.commit(commit)
     content = file_of(store, commit.id).read_bytes()
-    assert content[:16] == b"SPRINGTDvers" + (6).to_bytes(4, "little")
+    assert content[:16] == b"SPRINGTDvers" + (7).to_bytes(4, "little")
     assert content[16:].startswith(commit.dense + b"delta" + commit.training_state["user"])
     length = int.from_bytes(content[-20:-16], "little")
     header = content[-24 - length : -24]
