@@ -25,6 +25,7 @@ STAGES = (
     "looked_up_rows",
     "commit",
     "versions",
+    "tiers",
     "store",
     "quantizer",
     "codec",
@@ -48,7 +49,7 @@ MODELS = (
 """What models learn, and at which cost."""
 NATIVE = ("keys", "unique", "sketch", "kafka", "recall")
 """Native parts, each with a separate peer in the same process."""
-ONE_ROUND = ("growth", "recall_freshness", "looked_up_rows", "recall", "versions", *MODELS)
+ONE_ROUND = ("growth", "tiers", "recall_freshness", "looked_up_rows", "recall", "versions", *MODELS)
 """Long ones, for which a second round adds little."""
 
 

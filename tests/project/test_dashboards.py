@@ -61,7 +61,7 @@ def test_names_follow_the_conventions_of_prometheus():
     assert plain == {
         "springtide_join_held_impressions", "springtide_join_pending_clicks", "springtide_train_halted",
         "springtide_train_label_without_positive", "springtide_train_penalty", "springtide_gate_state",
-        "springtide_table_rows",
+        "springtide_table_rows", "springtide_cold_rows",
         "springtide_validation_log_loss", "springtide_validation_normalized_entropy", "springtide_row_importance",
             "springtide_validation_loss", "springtide_validation_rmse",
         "springtide_input_importance", "springtide_table_importance",

@@ -17,8 +17,8 @@ from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot
 from pipeline.trainer.commit.published_totals import PublishedTotals
-from pipeline.trainer.tables.filtered_table import TableCounts
-from pipeline.trainer.tables.table import Changes, Table
+from pipeline.trainer.tables.filtered_table import FilteredTable, TableCounts
+from pipeline.trainer.tables.table import Changes
 from pipeline.trainer.tables.tables import Tables
 from pipeline.trainer.validation.label_validation import WITHOUT_POSITIVE_HINT, labels_without_positive
 from pipeline.versions.state import VersionId
@@ -53,9 +53,7 @@ class Gauges:
         """What serving loses relative to the trainer, by kind: predicted, measured."""
         self.published = PublishedTotals()
         config = project.config.telemetry
-        self._samples = (
-            {name: _sample_of(each.table) for name, each in tables.by_name.items()} if config.enabled else {}
-        )
+        self._samples = {name: _sample_of(each) for name, each in tables.by_name.items()} if config.enabled else {}
         folder = project.root / config.tensorboard / f"shard-{shard}" if config.tensorboard else None
         self._summaries = Summaries(folder) if folder else None
         self._summarised_at_s: float | None = None
@@ -164,11 +162,11 @@ class Gauges:
         return scalars
 
 
-def _sample_of(table: Table) -> RowSample:
+def _sample_of(restored: FilteredTable) -> RowSample:
     """The sample that a restored table begins with."""
     sample = RowSample()
-    keys = table.keys()[: MAX_ROWS + 1]
-    sample.apply(keys, table.statistics(keys), np.empty(0, np.uint64))
+    keys = restored.table.keys()[: MAX_ROWS + 1]
+    sample.apply(keys, restored.statistics(keys), np.empty(0, np.uint64))
     return sample
 
 

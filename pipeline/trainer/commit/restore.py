@@ -57,7 +57,7 @@ def restore_shard(
         return RestoredShard(Tables(config, stored=stored), progress, LineageHead(), served, stored)
     if stored is not None:
         stored.renew(current)
-    commit = versions.restore(current)
+    commit = versions.restore(current, with_rows=stored is None)
     _check_log(config, origin, commit)
     before = identity_in(commit)
     changed = differences(before, origin.identity)

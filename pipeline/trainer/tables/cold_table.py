@@ -1,7 +1,7 @@
 """The cold rows of one table: rows that are only on disk, in the files of CURRENT."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,9 @@ class StoredRows(Protocol):
 
     def rows(self, table: str, keys: UInt64s) -> UInt8s:
         """[n, row bytes] of `keys` [n], in any thread. Raises DamagedError."""
+
+    def pieces(self, table: str) -> Iterator[tuple[UInt64s, UInt8s]]:
+        """All rows of a table, a bounded number at a time: keys [n] and rows [n, row bytes]. Raises DamagedError."""
 
 
 class ColdTable:

@@ -85,27 +85,34 @@ class ColdTier:
 
     def swap_out(self) -> None:
         """Swap out rows beyond the budget, a limited number. Call it when all rows that did not change are on disk."""
-        resident = self.resident_bytes
-        self._above = self._above or resident > self._memory_bytes
-        excess = resident - int(self._memory_bytes * (1 - _ROOM))
-        if excess <= 0:
-            self._above = False
-        if self._above:
-            self._swap_out(excess, resident)
+        excess = self._excess()
+        if excess > 0:
+            self._swap_out(excess)
 
-    def _swap_out(self, excess: int, resident: int) -> None:
-        plan = self._plan(excess, resident)
+    def make_room(self) -> None:
+        """Swap out everything beyond the budget, in as many passes as that takes, until one finds no row."""
+        while (excess := self._excess()) > 0 and self._swap_out(excess) > 0:
+            pass
+
+    def _excess(self) -> int:
+        """Bytes to swap out: once the budget is exceeded, until some room is free."""
+        resident = self.resident_bytes
+        excess = resident - int(self._memory_bytes * (1 - _ROOM))
+        self._above = excess > 0 and (self._above or resident > self._memory_bytes)
+        return excess if self._above else 0
+
+    def _swap_out(self, excess: int) -> int:
+        """One pass; returns the number of bytes swapped out."""
+        plan, left = self._plan(excess, self.resident_bytes), excess
         if plan is None:
-            return
+            return 0
         for name, each in self._tables.items():
             row_bytes = each.table.resident_row_bytes
-            rows = each.swap_out(
-                plan.worth, -(-excess // row_bytes), int(plan.scanned * each.table.resident_rows) + 1,
-                partial(self._pinned, name),
-            )  # fmt: skip
-            excess -= rows * row_bytes
-            if excess <= 0:
-                return
+            scanned = int(plan.scanned * each.table.resident_rows) + 1
+            left -= row_bytes * each.swap_out(plan.worth, -(-left // row_bytes), scanned, partial(self._pinned, name))
+            if left <= 0:
+                break
+        return excess - left
 
     def _pinned(self, name: str) -> list[UInt64s]:
         """Keys of a table whose rows are held."""

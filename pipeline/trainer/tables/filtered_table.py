@@ -9,7 +9,7 @@ from pipeline.admission.expire import Sweeper
 from pipeline.arrays.types import UInt8s, UInt64s
 from pipeline.configuration.model.tables import TableConfig
 from pipeline.trainer.tables.cold_table import ColdTable, StoredRows
-from pipeline.trainer.tables.table import Table
+from pipeline.trainer.tables.table import Rows, Table
 from pipeline.versions.deltas.rounding import RowRounding
 
 
@@ -64,11 +64,26 @@ class FilteredTable:
         self.admitter = Admitter(config.admission, seed)
         self.sweeper = Sweeper(config.expiry, half_life_s)
         self.rounding = RowRounding.of(config)
+        self._restored, self._expired = 0, 0
         if state is not None:
-            self.table.import_rows(state.keys, np.ascontiguousarray(state.rows))
+            self.import_rows(state.keys, np.ascontiguousarray(state.rows))
             self.admitter = Admitter.from_bytes(config.admission, seed, state.admission)
             self.sweeper = Sweeper.from_bytes(config.expiry, half_life_s, state.expiry)
-        self._restored, self._expired = len(self.table), 0
+
+    def import_rows(self, keys: UInt64s, rows: UInt8s) -> None:
+        """Restore rows of a version, as `Table.import_rows`."""
+        self.table.import_rows(keys, rows)
+        self._restored += len(keys)
+
+    def statistics(self, keys: UInt64s) -> Rows:
+        """As `Table.statistics`, complete for cold rows too. Raises DamagedError."""
+        found = self.table.statistics(keys)
+        if self.cold is not None and self.table.cold_rows:
+            places = np.flatnonzero(self.table.cold(keys))
+            rows = self.cold.read(keys[places]).view(self.table.row_dtype).reshape(-1)
+            for name in found.dtype.names or ():
+                found[name][places] = rows[name]
+        return found
 
     def sweep(self, at_s: int) -> None:
         """Remove what has expired by log time `at_s`. Raises DamagedError if a cold row cannot be read."""

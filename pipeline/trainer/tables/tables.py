@@ -48,7 +48,8 @@ class Tables:
     ) -> None:
         """Tables as of `states`; a table without a state starts empty. Raises as `FilteredTable`.
 
-        With `stored`, where rows of CURRENT are read, rows beyond `train.memory_bytes` are swapped out.
+        With `stored`, where rows of CURRENT are read, rows beyond `train.memory_bytes` are swapped out; states have no
+        rows then.
         """
         states, seed, half_life_s = states or {}, config.model.seed, config.train.half_life_s
         declared = tables_of(config.fields)
@@ -58,6 +59,8 @@ class Tables:
         cold = {name: each.cold for name, each in self.by_name.items() if each.cold is not None}
         memory_bytes = config.train.memory_bytes
         self.cold = ColdTier(cold, memory_bytes) if cold and memory_bytes is not None else None
+        if self.cold and stored:
+            self._restore(states, stored, self.cold)
         self._names, self._fields = list(self.by_name), [f.name for f in config.fields]
         fields = [InputField(self._names.index(f.table_name), Pooling.of(f)) for f in config.fields]
         tables = [each.table for each in self.by_name.values()]
@@ -68,6 +71,13 @@ class Tables:
         self._pooled = sum(Pooling.of(f).width(f.dim) for f in config.fields)
         rows = config.model.batch_size + (config.towers.drawn if config.towers else 0)
         self._matrix = np.zeros((rows, self._pooled + config.dense_columns), np.float32)
+
+    def _restore(self, states: Mapping[str, TableState], stored: StoredRows, cold: ColdTier) -> None:
+        """Read the rows of the tables with a state, and swap out what is beyond the budget on the way."""
+        for name in states:
+            for keys, rows in stored.pieces(name):
+                self.by_name[name].import_rows(keys, rows)
+                cold.make_room()
 
     def admit(self, prepared: PreparedBatch, at_ms: int, position: SamplePosition) -> AdmittedBatch:
         """Look up the batch's keys and make a row for each that is admitted.

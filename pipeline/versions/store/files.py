@@ -130,9 +130,10 @@ def read_complete_delta(path: Path) -> Delta:
         return complete_delta(file.section("delta"), _served_dense(file))
 
 
-def read_tables(files: Sequence[Container]) -> dict[str, FieldChange]:
+def read_tables(files: Sequence[Container], *, with_rows: bool = True) -> dict[str, FieldChange]:
     """By table of the last of consecutive files of changes, what they changed together. Raises DamagedError."""
-    return {name: _merged_change(files, name, shape) for name, shape in files[-1].header["fields"].items()}
+    shapes = files[-1].header["fields"].items()
+    return {name: _merged_change(files, name, shape, with_rows) for name, shape in shapes}
 
 
 def read_served(files: Sequence[Container], keys: Mapping[str, UInt64s] | None = None) -> dict[str, EntriesChange]:
@@ -224,8 +225,9 @@ def runs_of(files: Sequence[Container], name: str) -> list[StoredRun]:
     return [StoredRun.open(file, name) for file in files if name in file]
 
 
-def _merged_change(files: Sequence[Container], name: str, shape: Mapping[str, int]) -> FieldChange:
-    rows = decode_rows(merged_arrays(runs_of(files, f"fields/{name}/rows"), [shape["row_bytes"]]))
+def _merged_change(files: Sequence[Container], name: str, shape: Mapping[str, int], with_rows: bool) -> FieldChange:
+    runs = runs_of(files, f"fields/{name}/rows") if with_rows else []
+    rows = decode_rows(merged_arrays(runs, [shape["row_bytes"]]))
     entries, served_removed = _merged_served(files, name, shape["dim"])
     touched = f"fields/{name}/touched"
     served_touched = files[-1].array(touched, np.uint64) if touched in files[-1] and len(files) == 1 else None

@@ -4,7 +4,7 @@ A file stays open as long as it is read from, so that a merge may delete it mean
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from pipeline.formats.container import Container
 from pipeline.versions.ledger.change_files import ChangeFile
 from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.runs.key_filter import KeyFilter
-from pipeline.versions.runs.sorted_run import REMOVAL, VALUE
-from pipeline.versions.runs.stored_run import StoredRun, filter_of
+from pipeline.versions.runs.sorted_run import REMOVAL, VALUE, decode_run
+from pipeline.versions.runs.stored_run import StoredRun, filter_of, merged_pieces
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.files import FIX, MERGED, VERSION
 from pipeline.versions.store.listed_files import require_listed
@@ -122,6 +122,16 @@ class RowReader:
         if len(left):
             raise self._without_row(table, int(wanted[left[0]]), "none of its files has one")
         return rows
+
+    def pieces(self, table: str) -> Iterator[tuple[UInt64s, UInt8s]]:
+        """All rows of a table in pieces of about 32 MiB: keys [n] uint64 ascending, and rows [n, row bytes].
+
+        Raises DamagedError.
+        """
+        runs = [file.tables[table].run for file in reversed(self._files) if table in file.tables]
+        for piece in merged_pieces(runs, keep_removed=False):
+            rows = decode_run(piece, [self._row_bytes[table]])
+            yield rows.keys, rows.columns[0]
 
     def _open(self, listed: ChangeFile) -> _OpenFile:
         return _OpenFile.open(self._folder, listed, list(self._row_bytes))

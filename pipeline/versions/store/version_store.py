@@ -169,8 +169,10 @@ class VersionStore:
         """The quality of what serving holds at a version. Raises VersionError, DamagedError."""
         return self._read(id, read_quality)
 
-    def restore(self, id: VersionId) -> Commit:
+    def restore(self, id: VersionId, *, with_rows: bool = True) -> Commit:
         """The complete state of a version: full, every row and served entry sorted by key, no removals.
+
+        Without rows, those of all tables are empty: `RowReader.pieces` reads them in bounded memory.
 
         Raises:
             VersionError: the version does not exist.
@@ -178,7 +180,7 @@ class VersionStore:
         """
 
         def read(files: list[Container]) -> Commit:
-            outline, tables = self._outline(id, files), read_tables(files)
+            outline, tables = self._outline(id, files), read_tables(files, with_rows=with_rows)
             fields = {name: _without_removals(change) for name, change in tables.items()}
             return replace(outline, fields=fields, full=True)
 

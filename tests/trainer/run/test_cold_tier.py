@@ -12,6 +12,8 @@ import pytest
 from pipeline.errors import ConfigError, DamagedError
 from pipeline.logs.open import open_log
 from pipeline.process.crash_point import arm_crash_point
+from pipeline.rollback.act import roll_back
+from pipeline.rollback.plan import plan_rollback
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.command.forked import exit_code_of
@@ -106,6 +108,48 @@ def test_rows_beyond_the_budget_are_on_disk_only(tmp_path):
         assert trainer.tables.cold.resident_bytes < 2 * TINY  # with what changed since the last commit
         for table in tables:
             assert table.digest() == table.scan_digest()
+
+
+def test_fulls_and_incrementals_are_the_same_with_any_budget(tmp_path):
+    """A full sends every row that was withheld, cold ones too."""
+    published = {}
+    for memory_bytes in (None, TINY):
+        written = document(memory_bytes)
+        written["publish"] = {"loss": 0.05, "incremental_every_s": 600, "full_every_s": 1200}
+        project = make_project(tmp_path / str(memory_bytes), written)
+        log = open_log(project)
+        append_samples(log, project, zipf_samples(ROWS))
+        train(project, log)
+        files = (path for path in project.root.rglob("*.delta"))
+        published[memory_bytes] = history(project, log), {path.name: path.read_bytes() for path in files}
+    assert published[TINY] == published[None]
+    assert any(name.startswith("full") for name in published[None][1])
+
+
+def test_rollback_and_what_is_learned_after_it_are_the_same_with_any_budget(tmp_path):
+    after = {}
+    for memory_bytes in (None, TINY):
+        project, log = world(tmp_path / str(memory_bytes), memory_bytes)
+        train(project, log)
+        target = VersionStore(project).lineage(0)[5].id
+        roll_back(project, log, plan_rollback(project, log, to=target))
+        append_samples(log, project, zipf_samples(ROWS // 2, first=ROWS))
+        train(project, log)
+        after[memory_bytes] = history(project, log)
+    assert after[TINY] == after[None]
+
+
+def test_restart_keeps_to_the_budget(tmp_path):
+    project, log = world(tmp_path, TINY)
+    train(project, log)
+    with closing(TrainerShard(project, log, VersionStore(project), 0)) as trainer:
+        assert trainer.tables.cold.resident_bytes <= TINY
+        tables = trainer.tables.by_name.values()
+        assert sum(each.table.cold_rows for each in tables) > 800
+        assert all(each.table.digest() == each.table.scan_digest() for each in tables)
+        for each in tables:
+            keys = each.table.keys()
+            assert (each.statistics(keys)["count"] > 0).all()
 
 
 @pytest.fixture(scope="module")
