@@ -25,6 +25,16 @@ def test_a_small_join_is_measured_with_its_sizes_and_units():
     assert rebuilt.value > 0
 
 
+def test_tiers_are_measured_on_a_small_stream():
+    rate, memory, digest = one_round("stages.tiers", quick=True)
+    assert digest.value == 1
+    assert 0.2 < rate.sizes["cold share"] < 0.8
+    assert rate.sizes["cold reads a batch"] > 0
+    assert rate.sizes["prepare misses"] == 0
+    assert rate.value > 0
+    assert memory.value > 0
+
+
 def test_two_towers_are_measured_on_a_small_market():
     figures = {figure.what: figure.value for figure in one_round("models.two_towers", quick=True)}
     assert all(0 < value < 1 for what, value in figures.items() if "over plain" not in what)
