@@ -42,6 +42,13 @@ class TestKafkaByRuns(LogContract):
     def reading(self, log):
         return lambda: ByRuns(log)
 
+    def test_records_may_have_keys_and_an_empty_value_with_a_key_comes_back(self, log, reading):
+        """Runs have no keys; a null is an empty value."""
+        log.append("t", 0, [b"a", b"", b"c"], keys=[b"k", b"k", b"\xff"])
+        found = reading().read("t", 0, 0)
+        assert [(r.key, r.value) for r in found] == [(None, b"a"), (None, b""), (None, b"c")]
+        assert [r.key for r in log.read("t", 0, 0)] == [b"k", b"k", b"\xff"]
+
 
 def every_run(log, limits, topic="t"):
     """All records of a partition, read as runs; each run starts at the next offset of the one before."""
