@@ -1,6 +1,7 @@
 #include "recall/scan.h"
 
 #include <algorithm>
+#include <optional>
 #include <shared_mutex>
 
 namespace springtide {
@@ -100,19 +101,34 @@ private:
         return samples;
     }
 
+    // The blocks of a pass in one segment.
+    struct Part {
+        Part(const SegmentList& segments, size_t number, BlockCursor& cursor)
+            : segment(&segments[number]), count(cursor.in_segment(number, numbers)) {}
+
+        const ItemSegment* segment;
+        uint32_t numbers[kBlocks];
+        size_t count;
+    };
+
     // `Collector` is TopItems or SampledScores.
     template <class Collector>
     void pass(size_t stride, std::vector<Collector>& collectors) {
         BlockCursor cursor(stride);
-        uint32_t numbers[kBlocks];
-        for (size_t s = 0, n = segments_.size(); s < n; ++s) {
-            const size_t count = cursor.in_segment(s, numbers);
-            if (count > 0) scan_segment(segments_[s], numbers, count, collectors);
+        const size_t n = segments_.size();
+        std::optional<Part> next;
+        if (n > 0) next.emplace(segments_, 0, cursor);
+        for (size_t s = 0; s < n; ++s) {
+            Part part = *next;
+            if (s + 1 < n) next.emplace(segments_, s + 1, cursor);
+            if (part.count > 0) scan_part(part, *next, collectors);
         }
     }
 
+    // `next` is what is scanned afterwards, of which the first blocks are brought into the cache.
     template <class Collector>
-    void scan_segment(const ItemSegment& segment, uint32_t* numbers, size_t n, std::vector<Collector>& collectors) {
+    void scan_part(Part& part, const Part& next, std::vector<Collector>& collectors) {
+        const ItemSegment& segment = *part.segment;
         const ScanKernels& kernels = simd::at_level([](auto level) -> auto& { return scan_kernels(level); });
         const std::shared_lock lock(segment.mutex());
         Allowed allowed;
@@ -122,11 +138,13 @@ private:
             batch_.query(q).allowed = allowed.of[q];
             batch_.query(q).end = start_of(q);
         }
-        n = allowed.reduce(batch_.size(), numbers, n);
-        const uint8_t* blocks[kBlocks];
-        for (size_t i = 0; i < n; ++i) blocks[i] = segment.block(numbers[i]);
+        const size_t n = allowed.reduce(batch_.size(), part.numbers, part.count);
+        const uint8_t* blocks[kBlocks + kBlocksAhead];
+        for (size_t i = 0; i < n; ++i) blocks[i] = segment.block(part.numbers[i]);
+        for (size_t i = 0; i < kBlocksAhead; ++i)
+            blocks[n + i] = next.segment->block(i < next.count ? next.numbers[i] : part.numbers[0]);
         const SegmentShape& shape = segments_.shape();
-        kernels.scan({blocks, numbers, n, shape.width / 4, segment.rows(), shape.row_bytes}, batch_.scan());
+        kernels.scan({blocks, part.numbers, n, shape.width / 4, segment.rows(), shape.row_bytes}, batch_.scan());
         for (size_t q = 0; q < batch_.size(); ++q) collectors[q].add(segment, survivors_of(q));
     }
 

@@ -18,6 +18,7 @@ namespace springtide {
 
 constexpr size_t kBlockItems = 16;
 constexpr size_t kScanQueries = 8;  // queries of one call at most
+constexpr size_t kBlocksAhead = 16;
 
 struct Survivor {
     uint32_t slot;  // block number * kBlockItems + item
@@ -46,7 +47,8 @@ struct ScanBatch {
 };
 
 struct ScanBlocks {
-    const uint8_t* const* blocks;  // aligned to 64 bytes
+    const uint8_t* const* blocks;  // [count + kBlocksAhead], aligned to 64 bytes; those after the count are not scanned,
+                                   // but may be brought into the cache
     const uint32_t* numbers;
     size_t count, groups;
     const std::byte* rows;  // rows[slot * row_bytes] is brought into the cache for every survivor

@@ -35,11 +35,12 @@ inline Ints unshifted(int32_t sum) { return ints(-128 * sum); }
     append(reaching(products, query.slack, scales, query.threshold), number, 0, products, scales, blocks, query);
 }
 
-// `count` queries with the `width` blocks from `first` on: count * width accumulators. Those from `later_first` on are
-// brought into the cache meanwhile.
-template <size_t count, size_t width>
-void scan_tile(const ScanBlocks& all, size_t first, size_t later_first, const ScanBatch& batch) {
-    const uint8_t *const *blocks = all.blocks + first, *const *later = all.blocks + later_first;
+// `count` queries with the `width` blocks from `first` on: count * width accumulators. Those `ahead` of them are brought
+// into the cache meanwhile.
+template <size_t count, size_t width, size_t ahead>
+void scan_tile(const ScanBlocks& all, size_t first, const ScanBatch& batch) {
+    static_assert(ahead <= kBlocksAhead);
+    const uint8_t *const *blocks = all.blocks + first, *const *later = blocks + ahead;
     const size_t groups = all.groups;
     Ints scores[count][width];
 #pragma GCC unroll 8
@@ -59,6 +60,7 @@ void scan_tile(const ScanBlocks& all, size_t first, size_t later_first, const Sc
     }
 #pragma GCC unroll 4
     for (size_t b = 0; b < width; ++b) {
+        __builtin_prefetch(scales_of(later[b], groups));
         const Floats scales = load<Floats>(scales_of(blocks[b], groups));
 #pragma GCC unroll 8
         for (size_t q = 0; q < count; ++q)
@@ -67,18 +69,38 @@ void scan_tile(const ScanBlocks& all, size_t first, size_t later_first, const Sc
     }
 }
 
+// One query with one block after the other, so that memory is read in order: four accumulators, as in rescan().
+void scan_in_order(const ScanBlocks& all, const ScanBatch& batch) {
+    const size_t groups = all.groups;
+    const ScanQuery& query = batch.queries[0];
+    const Ints start = unshifted(query.upper_sum) + ints(query.upper_slack);
+    for (size_t i = 0; i < all.count; ++i) {
+        const uint8_t *const block = all.blocks[i], *const later = all.blocks[i + kBlocksAhead];
+        Ints sums[4] = {start};
+        for (size_t group = 0; group < groups; group += 4)
+#pragma GCC unroll 4
+            for (size_t j = 0; j < 4; ++j) {
+                __builtin_prefetch(later + (group + j) * 4 * kBlockItems);
+                sums[j] = add_products(sums[j], block + (group + j) * 4 * kBlockItems, batch.upper + 4 * (group + j));
+            }
+        const Ints scores = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        __builtin_prefetch(scales_of(later, groups));
+        if (reaching(scores, 0, load<Floats>(scales_of(block, groups)), query.threshold * 0x1p-8f) != 0)
+            rescan(block, all.numbers[i], scores, all, batch, 0);
+    }
+}
+
 template <size_t count>
 void scan_blocks(const ScanBlocks& blocks, const ScanBatch& batch) {
     constexpr size_t kWidth = count == 8 ? 2 : 4;
     size_t i = 0;
-    for (; i + kWidth <= blocks.count; i += kWidth)
-        scan_tile<count, kWidth>(blocks, i, i + 3 * kWidth <= blocks.count ? i + 2 * kWidth : i, batch);
-    for (; i < blocks.count; ++i) scan_tile<count, 1>(blocks, i, i, batch);
+    for (; i + kWidth <= blocks.count; i += kWidth) scan_tile<count, kWidth, kBlocksAhead>(blocks, i, batch);
+    for (; i < blocks.count; ++i) scan_tile<count, 1, 1>(blocks, i, batch);
 }
 
 void scan(const ScanBlocks& blocks, const ScanBatch& batch) {
     switch (batch.count) {
-        case 1: return scan_blocks<1>(blocks, batch);
+        case 1: return scan_in_order(blocks, batch);
         case 2: return scan_blocks<2>(blocks, batch);
         case 4: return scan_blocks<4>(blocks, batch);
         default: return scan_blocks<8>(blocks, batch);
