@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from pipeline.arrays.ascending import find_keys
 from pipeline.arrays.per_field import run_per_field
-from pipeline.arrays.types import Bools, Float64s, UInt8s, UInt32s, UInt64s
+from pipeline.arrays.types import Bools, Float32s, Float64s, UInt8s, UInt32s, UInt64s
 from pipeline.configuration.config import Config
+from pipeline.publish.preview import Preview
 from pipeline.publish.price.byte_price import Price
 from pipeline.publish.price.dense_weights import DenseUpdate, PublishedDense, TrainedWeights
 from pipeline.publish.price.loss_sample import MAX_ROWS, LossSample, price_of_loss, row_share, sampled_rows
@@ -25,7 +26,7 @@ from pipeline.publish.price.rounded_rows import quantize_rows, score_sent
 from pipeline.publish.price.withheld import ScoredRows, Withheld
 from pipeline.versions.deltas.coded_rows import reorder_payload
 from pipeline.versions.deltas.delta import Delta, FieldDelta, encode_delta, served_digest
-from pipeline.versions.deltas.quantizer import payload_bytes
+from pipeline.versions.deltas.quantizer import decode, payload_bytes
 from pipeline.versions.deltas.rounding import RowRounding
 from pipeline.versions.deltas.served_view import NO_HANDLE, ServedView
 
@@ -232,15 +233,7 @@ class Publisher:
         at_s = versions.last_at_ms // 1000
         if loss:
             self._find_price(at_s, loss, dense)
-        selected, left = self._select(at_s, hold), self._settings.flush_bytes
-        zeros = {name: np.empty(0, np.uint64) for name in self.views}
-        if flush:
-            for name in sorted(self.views):
-                left = self._select_all(name, selected[name], left)
-                zeros[name], left = self._unserved_zeros(name, left)
-        rows = run_per_field(
-            lambda name: self._pop_selected(name, selected[name], zeros[name], touched.get(name)), selected
-        )
+        rows, left = self._take(at_s, touched, flush, hold)
         sent = run_per_field(lambda name: self._send(name, *rows[name], removed[name]), rows)
         fields = {name: delta for name, (delta, _) in sent.items()}
         changes = {name: change for name, (_, change) in sent.items()}
@@ -266,6 +259,47 @@ class Publisher:
             delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest, complete,
             b"" if isinstance(update.sent, bytes) else update.served, self._price, withheld,
         )  # fmt: skip
+
+    def preview(self, at_s: int, dense: bytes | TrainedWeights, *, loss: float, flush: bool) -> Preview:
+        """What serving would hold if `prepare` sent what is withheld now. Changes nothing.
+
+        Args:
+            at_s: log time.
+            dense: the dense weights of the last commit.
+            loss: the trainer's, as of `prepare`.
+            flush: as of `prepare`.
+        """
+        held = self._price, dict(self._withheld), dict(self._sample)
+        try:
+            if loss:
+                self._find_price(at_s, loss, dense)
+            rows, _ = self._take(at_s, {}, flush, hold=False)
+            sent = {name: (keys, self._sent_weights(name, keys, of_keys)) for name, (keys, of_keys) in rows.items()}
+            update = PublishedDense(self._dense.served).update(dense, self._price, loss, flush=flush)
+        finally:
+            self._price, self._withheld, self._sample = held
+        return Preview(self.views, sent, update.served)
+
+    def _sent_weights(self, name: str, keys: UInt64s, rows: Rows) -> Float32s:
+        """[n, dim] the weights of `rows` as they would be sent."""
+        bits, payload = quantize_rows(rows, self._served(name, keys), self._tables[name].rounding, self._price.unit)
+        return decode(payload, bits, self.views[name].dim)
+
+    def _take(
+        self, at_s: int, touched: Mapping[str, TouchedRows], flush: bool, hold: bool
+    ) -> tuple[dict[str, tuple[UInt64s, Rows]], int]:
+        """Remove the rows to send from those withheld. By table their keys and the rows; then the bytes that a flush
+        has left, negative if too few."""
+        selected, left = self._select(at_s, hold), self._settings.flush_bytes
+        zeros = {name: np.empty(0, np.uint64) for name in self.views}
+        if flush:
+            for name in sorted(self.views):
+                left = self._select_all(name, selected[name], left)
+                zeros[name], left = self._unserved_zeros(name, left)
+        rows = run_per_field(
+            lambda name: self._pop_selected(name, selected[name], zeros[name], touched.get(name)), selected
+        )
+        return rows, left
 
     def _score_touched(self, name: str, change: TouchedRows | None) -> UInt64s:
         """Remove the removed keys and score the touched rows; returns the keys that serving has to remove."""

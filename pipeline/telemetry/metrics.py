@@ -57,6 +57,12 @@ GATE_STATE = _read("springtide_gate_state", "0 healthy, 1 uncertain, 2 corrupted
 GATE_EVIDENCE = _read(
     "springtide_gate_evidence_ratio", "Evidence of a change by signal, as a multiple of its threshold.", "shard", "kind"
 )
+GATE_FILE_CHECKS = _count(
+    "springtide_gate_file_checks_total",
+    "Checks of files that are due while the gate is not healthy, by outcome: passed, loss, calibration.",
+    "shard",
+    "kind",
+)
 GATE_ROLLBACKS = _read("springtide_gate_rollbacks_total", "Rollbacks by the gate since the start.", "shard")
 LABEL_WITHOUT_POSITIVE = _read(
     "springtide_train_label_without_positive",

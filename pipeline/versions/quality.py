@@ -21,6 +21,9 @@ class Quality:
         withheld: by table, rows that sending would improve.
         gate: state of the gate: healthy, uncertain or corrupted; None without a gate.
         held: whether the gate kept the version's rows from serving.
+        file_check: of the file that was due at the parent while the gate was not healthy: passed, or what held it:
+            loss, calibration; None if none was checked.
+        file_check_loss: what serving would have lost by that file, relative to the trainer's loss, on the same batch.
     """
 
     predicted_loss: float = 0.0
@@ -29,3 +32,5 @@ class Quality:
     withheld: dict[str, int] = field(default_factory=dict)
     gate: str | None = None
     held: bool = False
+    file_check: str | None = None
+    file_check_loss: float | None = None

@@ -219,6 +219,7 @@ def test_a_replica_shows_how_fresh_it_is(world):
         "springtide_gate_state",  # with [gate]
         "springtide_gate_evidence_ratio",
         "springtide_gate_rollbacks_total",
+        "springtide_gate_file_checks_total",
         "springtide_hook_failures_total",
         "springtide_served_part",  # of a replica of a part
         "springtide_recall_sequence",  # with [recall]

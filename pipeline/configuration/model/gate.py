@@ -16,7 +16,8 @@ Samples = Annotated[int, Field(ge=1_000, le=1 << 40)]
 
 class GateConfig(Section):
     """`[gate]`: tests of new samples before they are learned from. The state of a shard is healthy, uncertain (realtime
-    deltas send nothing; incrementals and fulls go on) or corrupted. Without this section nothing is tested.
+    deltas send nothing; incrementals and fulls go on after a check) or corrupted. Without this section nothing is
+    tested.
 
     With `policy = "wait"`, positives precede the negatives of the same hour: a rise of traffic within a window looks
     like more positives. `tolerance` and `total_tolerance` should be above the logarithm of that rise.
@@ -48,7 +49,7 @@ class GateConfig(Section):
     on_corrupted: Literal["hold", "rollback"] | None = None
     """`hold`: incrementals and scheduled fulls send nothing either while the state is corrupted; a full on command
     does. `rollback`: the same until the trainer has rolled back to its last version without evidence; the samples
-    learned since are quarantined. Default: they go on."""
+    learned since are quarantined. Default: they go on after a check."""
     rollbacks_per_day: Annotated[int, Field(ge=1, le=1_000)] = 3
     """With `rollback`: most rollbacks within a day of the log's time; then the state is held as with `hold`."""
 

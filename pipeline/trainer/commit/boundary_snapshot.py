@@ -21,6 +21,7 @@ from pipeline.model.training.curvature import Curvature
 from pipeline.publish.price.dense_weights import TrainedWeights
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
+from pipeline.trainer.commit.file_check import FileCheck
 from pipeline.trainer.commit.served_loss import FirstBatch
 from pipeline.trainer.items.source import ItemSource
 from pipeline.trainer.tables.filtered_table import TableCounts
@@ -119,6 +120,7 @@ class BoundarySnapshot:
         curvature: where `dense` shows how much the loss depends on each weight; None to serve exact weights.
         gate: state of the gate.
         first: the first batch after the commit before, if serving is to be compared with the trainer on it.
+        check: of the file that the gate held at the commit before, if one was due.
     """
 
     progress: TrainerProgress
@@ -135,6 +137,7 @@ class BoundarySnapshot:
     curvature: Curvature | None = None
     gate: GateState = "healthy"
     first: FirstBatch | None = None
+    check: FileCheck | None = None
 
     @property
     def published_dense(self) -> bytes | TrainedWeights:

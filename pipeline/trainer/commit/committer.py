@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from pipeline.arrays.types import Float32s
 from pipeline.configuration.project import Project
 from pipeline.formats.container import Draft
 from pipeline.logs.interface.log import Log
@@ -31,11 +32,12 @@ from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, field_ch
 from pipeline.trainer.commit.gauges import Gauges
 from pipeline.trainer.commit.lineage import VersionOrigin
 from pipeline.trainer.commit.restore import RestoredShard
-from pipeline.trainer.commit.served_loss import ServedLoss, served_loss
+from pipeline.trainer.commit.served_loss import FirstBatch, ServedLoss, served_loss, served_outputs
 from pipeline.trainer.tables.boundary import Boundary
 from pipeline.trainer.tables.dictionary import Dictionary
 from pipeline.trainer.tables.snapshots import OpenChanges, TableSnapshot
 from pipeline.trainer.tables.table import Changes
+from pipeline.trainer.validation.gate.gate import GateState
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.quality import Quality
 from pipeline.versions.state import Commit, FieldChange, TableChange, VersionId
@@ -201,7 +203,8 @@ class Committer:
         self.gauges.committed(id, snapshot, changes, self.commit_s)
         self._lineage.advance(id)
         self.dictionary.write()
-        self._publish_files(snapshot.progress.last_at_ms, prepared.complete)
+        if not (hold and self.holds_file(snapshot.gate, snapshot.progress.last_at_ms)):
+            self._publish_files(snapshot.progress.last_at_ms, prepared.complete)
         self._maintain(snapshot.progress.last_at_ms)
 
     def _maintain(self, log_ms: int) -> None:
@@ -223,8 +226,8 @@ class Committer:
             return None
         served, views = self._publisher.served_dense, self._publisher.views
         measured = served_loss(
-            snapshot.first, self._project.config, self._model.layout.starts, views,
-            lambda inputs: self._model.outputs_by(served, inputs),
+            snapshot.first, self._project.config, self._model.layout.starts,
+            lambda table, keys: views[table].decode(keys), lambda inputs: self._model.outputs_by(served, inputs),
         )  # fmt: skip
         if measured.relative is not None:
             self._publisher.correct(measured.relative, measured.dense)
@@ -241,24 +244,49 @@ class Committer:
             withheld=dict(prepared.withheld),
             gate=snapshot.gate if self._project.config.gate else None,
             held=hold,
+            file_check=snapshot.check.outcome if snapshot.check else None,
+            file_check_loss=snapshot.check.loss if snapshot.check else None,
         )
 
     def _holds(self, snapshot: BoundarySnapshot) -> bool:
         """Whether the gate keeps from serving what this commit learned.
 
         Never the first version, the first after a migration, or a full on command: serving would have no model, or none
-        that fits. While the state is uncertain, a version that a file follows goes on too. The delta is appended in any
-        case, without rows, so that the chain has no gap.
+        that fits. A version that follows a passed check goes on too. The delta is appended in any case, without rows,
+        so that the chain has no gap.
         """
-        gate, log_ms = self._project.config.gate, snapshot.progress.last_at_ms
-        if gate is None or snapshot.gate == "healthy" or self._lineage.current is None:
+        if snapshot.gate == "healthy" or self._lineage.current is None or snapshot.flush or self._full_needed:
             return False
-        if snapshot.flush or self._lineage.migrating or self._full_request.pending():
+        return snapshot.check is None or not snapshot.check.passed
+
+    def holds_file(self, gate: GateState, log_ms: int) -> bool:
+        """Whether a file is due at CURRENT, of log time `log_ms`, that the gate holds until it passes its check."""
+        settings = self._project.config.gate
+        if settings is None or gate == "healthy" or self._lineage.current is None or self._full_needed:
             return False
-        if snapshot.gate == "corrupted" and gate.on_corrupted is not None:
-            return True
-        schedule = self._levels.schedule
-        return not (schedule.full_due(log_ms) or schedule.incremental_due_by_time(log_ms))
+        if gate == "corrupted" and settings.on_corrupted is not None:
+            return False
+        return self._levels.schedule.full_due(log_ms) or self._levels.schedule.incremental_due_by_time(log_ms)
+
+    def outputs_with_file(self, first: FirstBatch, snapshot: BoundarySnapshot) -> Float32s:
+        """[n, labels] what serving would compute of the first batch after CURRENT with the file that is due.
+
+        `snapshot`: the shard at CURRENT. No commit is in progress.
+        """
+        config, log_ms = self._project.config, snapshot.progress.last_at_ms
+        at_s, loss, flush = log_ms // 1000, self._loss_of(snapshot), self._full_snapshot_follows(log_ms)
+        preview = self._run(
+            lambda: self._publisher.preview(at_s, snapshot.published_dense, loss=loss, flush=flush)
+        )  # fmt: skip
+        return served_outputs(
+            first, config, self._model.layout.starts, preview.lookup,
+            lambda inputs: self._model.outputs_by(preview.dense, inputs),
+        )  # fmt: skip
+
+    @property
+    def _full_needed(self) -> bool:
+        """Whether an operator or a migration needs a full."""
+        return self._lineage.migrating or self._full_request.pending()
 
     def _drafting(self, id: VersionId, changes: Mapping[str, Changes]) -> AbstractContextManager[Draft | None]:
         """The version's file, begun with its rows while the rest is still computed."""
@@ -267,7 +295,7 @@ class Committer:
 
     def _full_snapshot_follows(self, log_ms: int) -> bool:
         """Whether a full snapshot follows this commit: then its delta sends every row."""
-        return self._lineage.migrating or self._full_request.pending() or self._levels.schedule.full_due(log_ms)
+        return self._full_needed or self._levels.schedule.full_due(log_ms)
 
     def _prepare(
         self, id: VersionId, snapshot: BoundarySnapshot, changes: Mapping[str, Changes], flush: bool, hold: bool
@@ -280,8 +308,13 @@ class Committer:
             self._served_model,
         )  # fmt: skip
         touched = {name: TouchedRows(c.touched, c.rows, c.removed) for name, c in changes.items()}
-        loss = progress.loss.at(progress.last_at_ms // 1000, self._project.config.train.half_life_s)
-        return self._publisher.prepare(versions, touched, snapshot.published_dense, loss=loss, flush=flush, hold=hold)
+        loss, dense = self._loss_of(snapshot), snapshot.published_dense
+        return self._publisher.prepare(versions, touched, dense, loss=loss, flush=flush, hold=hold)
+
+    def _loss_of(self, snapshot: BoundarySnapshot) -> float:
+        """The trainer's, summed over samples and decayed."""
+        progress = snapshot.progress
+        return progress.loss.at(progress.last_at_ms // 1000, self._project.config.train.half_life_s)
 
     def _commit_of(
         self,
@@ -344,7 +377,7 @@ class Committer:
 
         A full waits until every row is sent, `complete`, by this commit or the next ones.
         """
-        if complete and (self._lineage.migrating or self._full_request.pending()):
+        if complete and self._full_needed:
             manifests = [self._levels.publish_full(self._publisher.views)]
             self._lineage.migrating = False
             self._full_request.remove()

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.arrays.types import Float32s, Float64s
+from pipeline.arrays.types import Float32s
 from pipeline.configuration.config import Config
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.features.plan import FieldKeys
-from pipeline.features.pooled_rows import write_pooled_rows
+from pipeline.features.pooled_rows import RowLookup, write_pooled_rows
 from pipeline.publish.precision.scores import divergence, entropy, sigmoid
 from pipeline.trainer.batch.prefetch import PreparedBatch
-from pipeline.versions.deltas.served_view import ServedView
 
 MOST_SAMPLES = 512
 """Of a batch that are compared: divergences vary little, and the price averages over commits."""
@@ -84,7 +83,7 @@ def served_loss(
     first: FirstBatch,
     config: Config,
     starts: Mapping[str, int],
-    views: Mapping[str, ServedView],
+    lookup: RowLookup,
     outputs_of: Callable[[Float32s], Float32s],
 ) -> ServedLoss:
     """The loss and the calibration of serving.
@@ -93,28 +92,41 @@ def served_loss(
         first: the batch.
         config: with its fields.
         starts: by field, its first column.
-        views: by table, the rows that serving holds.
+        lookup: of the rows that serving holds.
         outputs_of: inputs [n, columns] → outputs [n, labels] by the dense weights that serving holds.
     """
-    inputs = first.inputs.copy()
-    write_pooled_rows(config.fields, first.keys, lambda table, keys: views[table].decode(keys), starts, inputs)
-    outputs, by_dense = (outputs_of(each).astype(np.float64) for each in (inputs, first.inputs))
+    outputs, by_dense = served_outputs(first, config, starts, lookup, outputs_of), outputs_of(first.inputs)
     names = [label.name for label in config.outputs]
-    return ServedLoss(_relative(first, outputs), _relative(first, by_dense), _calibration(first, names, outputs))
+    return ServedLoss(
+        relative_loss(first, outputs), relative_loss(first, by_dense), _calibration(first, names, outputs)
+    )
 
 
-def _relative(first: FirstBatch, outputs: Float64s) -> float | None:
+def served_outputs(
+    first: FirstBatch,
+    config: Config,
+    starts: Mapping[str, int],
+    lookup: RowLookup,
+    outputs_of: Callable[[Float32s], Float32s],
+) -> Float32s:
+    """[n, labels] the outputs of serving. Args are those of `served_loss`."""
+    inputs = first.inputs.copy()
+    write_pooled_rows(config.fields, first.keys, lookup, starts, inputs)
+    return outputs_of(inputs)
+
+
+def relative_loss(first: FirstBatch, outputs: Float32s) -> float | None:
     """What `outputs` [n, labels] lose, relative to the trainer's loss; None without a label, or if it is not finite."""
     rate = first.log_rate.astype(np.float64)[:, None]
-    own, served = first.outputs.astype(np.float64) - rate, outputs - rate
+    own, served = (each.astype(np.float64) - rate for each in (first.outputs, outputs))
     total = float(np.cumsum(first.weights * entropy(own))[-1])
     measured = float(np.cumsum(first.weights * divergence(own, served))[-1]) / total if total > 0 else np.nan
     return measured if np.isfinite(measured) else None
 
 
-def _calibration(first: FirstBatch, names: Sequence[str], outputs: Float64s) -> dict[str, float]:
+def _calibration(first: FirstBatch, names: Sequence[str], outputs: Float32s) -> dict[str, float]:
     """By label, predicted positives over positives by `outputs` [n, labels]."""
-    predicted = np.cumsum(first.scored * sigmoid(outputs), axis=0)[-1]
+    predicted = np.cumsum(first.scored * sigmoid(outputs.astype(np.float64)), axis=0)[-1]
     positives = np.cumsum(first.positives, axis=0, dtype=np.float64)[-1]
     ratios = {name: float(p / q) for name, p, q in zip(names, predicted, positives, strict=True) if q > 0}
     return {name: ratio for name, ratio in ratios.items() if np.isfinite(ratio)}

@@ -43,18 +43,18 @@ def score_batch(
         validation.score(_listed_samples(labels, name, prepared, result.logits))
 
 
-def gate_samples(config: Config, prepared: PreparedBatch, result: StepResult) -> GateSamples:
+def gate_samples(config: Config, prepared: PreparedBatch, outputs: Float32s) -> GateSamples:
     """The samples of a batch that the gate tests: those that observe its label, without compensations.
 
     Negatives may have been down-sampled: the log-odds are those of what is in the log, the output less the logarithm of
-    the rate.
+    the rate. `outputs`: [n or more, labels] of the network for the n samples, before it learns from them.
     """
     assert config.gate is not None
     number, targets = gated_label(config.gate, config.outputs), prepared.targets
     assert number is not None
     positive, both = targets.positive[:, number], targets.positive[:, number] + targets.negative[:, number]
     chosen = targets.observed[:, number] & ~of_kind(prepared.batch.samples, "compensation") & (both > 0)
-    logits = result.logits[: len(chosen), number][chosen].astype(np.float64)
+    logits = outputs[: len(chosen), number][chosen].astype(np.float64)
     labels = positive[chosen].astype(np.float64) / both[chosen].astype(np.float64)
     return GateSamples(logits - targets.log_rate[chosen], labels, _sources(config.gate, prepared)[chosen])
 

@@ -40,14 +40,15 @@ from pipeline.trainer.batch.prefetch import InvalidBatchError, Prefetcher, Prepa
 from pipeline.trainer.batch.shuffled import ShuffledReader
 from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, training_state_of
 from pipeline.trainer.commit.committer import Committer
+from pipeline.trainer.commit.file_check import ALLOWED, FileCheck
 from pipeline.trainer.commit.halt import Problem, halt_at_record, halt_shard, refuse_halted
 from pipeline.trainer.commit.lineage import VersionOrigin
 from pipeline.trainer.commit.restore import restore_shard
 from pipeline.trainer.commit.schedule import CommitSchedule
-from pipeline.trainer.commit.served_loss import MOST_SAMPLES, FirstBatch, measures
+from pipeline.trainer.commit.served_loss import MOST_SAMPLES, FirstBatch, measures, relative_loss
 from pipeline.trainer.run.scoring import gate_samples, score_batch
 from pipeline.trainer.tables.tables import AdmittedBatch
-from pipeline.trainer.validation.gate.gate import STATES
+from pipeline.trainer.validation.gate.gate import STATES, Gate
 from pipeline.versions.ledger.sample_records import with_foreign_neighbours
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
@@ -83,6 +84,8 @@ class TrainerShard:
         """Set if the corrupted state cannot be rolled back: training goes on, and serving keeps what it has."""
         self._penalty, self._due, self._window_closed = 0.0, False, True
         self._first: FirstBatch | None = None
+        self._check: FileCheck | None = None
+        self._checked = False
         self._score: Callable[[], None] = _nothing
         self.committer = self._restore(epoch, migrate)
         self._trace()
@@ -139,7 +142,7 @@ class TrainerShard:
         self._score_last()
         id = self.committer.begin(self._snapshot(flush))
         gc.collect()  # what `collector_paused` left, mostly nothing
-        self._uncommitted, self._first = False, None
+        self._uncommitted, self._first, self._check, self._checked = False, None, None, False
         self._compared = not measures(self._config)
         self._progress.committed()
         # What an operator quarantined meanwhile applies to everything read from here on.
@@ -237,7 +240,10 @@ class TrainerShard:
     def _admit_first(self, stop_offset: int, stop: threading.Event) -> AdmittedBatch | None:
         """The batch at the position, if there is one to learn."""
         prepared = None if stop.is_set() and self._window_closed else self._next(stop_offset)
-        return self._admit(prepared, self._progress.position, self._progress.last_at_ms) if prepared else None
+        if prepared is None:
+            return None
+        self._publish_held_file(prepared)
+        return self._admit(prepared, self._progress.position, self._progress.last_at_ms)
 
     def _admit_ahead(self, batch: AdmittedBatch, stop_offset: int) -> AdmittedBatch | None:
         """The batch after `batch`; None if it is not ready or a sweep comes first."""
@@ -292,6 +298,34 @@ class TrainerShard:
             return
         self._first = FirstBatch.of(self._config, prepared, inputs, outputs)
 
+    def _publish_held_file(self, prepared: PreparedBatch) -> None:
+        """Before the first batch after a commit: publish the file that the gate held there, if the batch allows it."""
+        gate = self._progress.gate
+        if self._checked or gate is None or gate.state == "healthy":
+            return
+        self.committer.drain()
+        while self.committer.holds_file(gate.state, self._progress.last_at_ms):
+            self._check = self._check_file(prepared, gate)
+            if self._check is None or not self._check.passed:
+                break
+            self.commit()
+            self.committer.drain()
+        self._checked = True
+
+    def _check_file(self, prepared: PreparedBatch, gate: Gate) -> FileCheck | None:
+        """Compare what serving would predict with the trainer, as of CURRENT; None if the network fails on it."""
+        inputs, n = self.tables.gather_known(prepared), len(prepared.batch)
+        self._model.scale(inputs[: prepared.rows])
+        try:
+            first = FirstBatch.of(self._config, prepared, inputs, self._model.outputs(inputs[:n]))
+            outputs = self.committer.outputs_with_file(first, self._snapshot(flush=False))
+        except ModelError:  # the step fails on this batch likewise, and halts the shard
+            return None
+        calibrated = not gate.objects(gate_samples(self._config, prepared, outputs))
+        check = FileCheck(relative_loss(first, outputs), ALLOWED * self._config.publish.loss, calibrated)
+        metrics.GATE_FILE_CHECKS.labels(str(self._shard), check.outcome).inc()
+        return check
+
     def _apply(self, admitted: AdmittedBatch, result: StepResult, inputs: Float32s) -> None:
         """Update rows, validation and progress by the result of the dense step on `inputs`."""
         batch, at_ms, at_s = admitted.prepared.batch, admitted.at_ms, admitted.at_s
@@ -306,7 +340,7 @@ class TrainerShard:
         self._penalty = result.penalty
         self._score = partial(score_batch, self._labels, self._progress, admitted.prepared, result, at_ms)
         if self._progress.gate:
-            self._progress.gate.score(gate_samples(self._config, admitted.prepared, result))
+            self._progress.gate.score(gate_samples(self._config, admitted.prepared, result.logits))
         of_samples = result.gradient[: len(batch)]
         try:
             self.tables.learn(admitted, result.gradient)
@@ -398,6 +432,7 @@ class TrainerShard:
             flush=flush,
             gate=self._progress.gate.state if self._progress.gate else "healthy",
             first=self._first,
+            check=self._check,
         )
 
 

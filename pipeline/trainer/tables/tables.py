@@ -14,7 +14,7 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.model.tables import tables_of
 from pipeline.features.pooling import Pooling
 from pipeline.trainer.batch.batches import SamplePosition
-from pipeline.trainer.batch.prefetch import PreparedBatch, TableBatch
+from pipeline.trainer.batch.prefetch import PreparedBatch
 from pipeline.trainer.tables.cold_table import StoredRows
 from pipeline.trainer.tables.cold_tier import ColdTier
 from pipeline.trainer.tables.filtered_table import FilteredTable, TableState
@@ -90,13 +90,13 @@ class Tables:
         Raises as `ColdTier.prepare`.
         """
         at_s = at_ms // 1000
-        batches = [prepared.tables[name] for name in self._names]
-        prepared, missing = self._find(prepared, batches)
+        prepared, missing = self._find(prepared)
         unfiltered = [number for number in self._unfiltered if missing[number]]
         places = self._input.admit_missing(unfiltered, at_s)
         new_keys = {self._names[number]: each for number, each in zip(unfiltered, places, strict=True)}
         for number in self._filtered:
-            name, batch, resident = self._names[number], batches[number], self._input.resident(number)
+            name, resident = self._names[number], self._input.resident(number)
+            batch = prepared.tables[name]
             own = slice(batch.own)  # what only drawn items have is not counted
             admitted = self.by_name[name].admitter.admit(
                 batch.keys[own], batch.counts[own], resident[own], at_s, position
@@ -105,8 +105,9 @@ class Tables:
             self._input.admit(number, new_keys[name], at_s)
         return AdmittedBatch(prepared, at_ms, new_keys)
 
-    def _find(self, prepared: PreparedBatch, batches: list[TableBatch]) -> tuple[PreparedBatch, list[int]]:
+    def _find(self, prepared: PreparedBatch) -> tuple[PreparedBatch, list[int]]:
         """Look up the batch's keys: the batch with its rows held, and for each table how many keys have no row."""
+        batches = [prepared.tables[name] for name in self._names]
         fields = [prepared.fields[name] for name in self._fields]
         if self.cold is None:
             return prepared, self._input.find(batches, fields)
@@ -128,11 +129,14 @@ class Tables:
 
         The same memory for every batch: the next call overwrites it.
         """
-        rows = batch.prepared.rows
-        self._matrix[rows:] = 0
-        self._matrix[:rows, self._pooled :] = batch.prepared.dense
-        self._input.gather(self._matrix)
-        return self._matrix
+        return self._gather(batch.prepared)
+
+    def gather_known(self, prepared: PreparedBatch) -> Float32s:
+        """As `gather`, of a batch that was not admitted: its keys without a row count as zeros."""
+        found, _ = self._find(prepared)
+        if self.cold and found.held and found.held is not prepared.held:
+            self.cold.release(found.held)
+        return self._gather(prepared)
 
     def learn(self, batch: AdmittedBatch, gradient: Float32s) -> None:
         """Update the rows of the batch gathered last by the gradient `[rows, columns]` of its input.
@@ -151,3 +155,9 @@ class Tables:
         """Remove what has expired by log time `at_s`."""
         for table in self.by_name.values():
             table.sweep(at_s)
+
+    def _gather(self, prepared: PreparedBatch) -> Float32s:
+        self._matrix[prepared.rows :] = 0
+        self._matrix[: prepared.rows, self._pooled :] = prepared.dense
+        self._input.gather(self._matrix)
+        return self._matrix

@@ -44,11 +44,11 @@ def written(every=5, dense="exact", **gate):
     return {**document, "gate": {**SETTINGS, **gate}}
 
 
-def with_bad_traffic(after=0):
+def with_bad_traffic(after=0, bad=BAD):
     """Clean samples, then some that all are clicks, then clean ones."""
-    samples = make_samples(1, CLEAN + BAD + after)
+    samples = make_samples(1, CLEAN + bad + after)
     label = np.array(samples["label"])
-    label[CLEAN : CLEAN + BAD] = 1
+    label[CLEAN : CLEAN + bad] = 1
     place = samples.schema.get_field_index("label")
     return samples.set_column(place, "label", pa.array(label.astype(np.float32)))
 

@@ -171,3 +171,12 @@ def test_the_past_leaves_out_the_newest_samples():
         sums.add(np.ones((1, 1)), 1)
         assert sums.samples == (0 if n < 199 else 100)
         assert (sums.sums > 0).all() == (n >= 199)
+
+
+def test_few_batches_of_a_healthy_stream_meet_an_objection_and_those_of_bots_do(warm):
+    gate, stream = after(warm)
+    before = gate.to_bytes()
+    assert sum(gate.objects(stream.batch(BATCH)) for _ in range(100)) <= 1
+    stream.fault = "bots"
+    assert sum(gate.objects(stream.batch(20 * BATCH)) for _ in range(5)) == 5
+    assert gate.to_bytes() == before

@@ -15,6 +15,7 @@ from pipeline.errors import LogError
 from pipeline.flink.deployment import jobs_status
 from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.logs.open import open_log
+from pipeline.trainer.commit.file_check import ALLOWED
 from pipeline.trainer.commit.halt import kept_file
 from pipeline.trainer.validation.gate.gate import GATE, STATES, state_in
 from pipeline.trainer.validation.label_validation import WITHOUT_POSITIVE_HINT, labels_without_positive
@@ -99,17 +100,21 @@ def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -
         "version_bytes": store.stored_bytes(shard),
         "version_files": len(store.ledger.chain(current)),
         "published": {level: str(pointer.id) if pointer else None for level, pointer in published.items()},
-        **({"gate": _gate(store, current)} if project.config.gate else {}),
+        **(_gate(project, store, current) if project.config.gate else {}),
         "validation": {name: report["total"] for name, report in validation.items()},
         "matured": {name: report["matured"] for name, report in validation.items() if "matured" in report},
         "labels_without_positive": labels_without_positive(validation, project.config.train.positive_within_samples),
     }
 
 
-def _gate(store: VersionStore, current: VersionId) -> str | None:
-    """The state of the gate as of a version; None without a gate."""
-    stored = store.outline(current).training_state.get(GATE)
-    return None if stored is None else state_in(stored)
+def _gate(project: Project, store: VersionStore, current: VersionId) -> dict[str, Any]:
+    """The state of the gate as of a version, None without a gate; and the check of the file that it holds, if any."""
+    stored, quality = store.outline(current).training_state.get(GATE), store.quality(current)
+    row: dict[str, Any] = {"gate": None if stored is None else state_in(stored)}
+    if quality.held and quality.file_check is not None:
+        allowed = ALLOWED * project.config.publish.loss
+        row["held_file"] = {"check": quality.file_check, "loss": quality.file_check_loss, "allowed": allowed}
+    return row
 
 
 def _lag(log: Log, topic: str, partition: int, offset: int) -> int:
@@ -162,11 +167,20 @@ def _warnings(join: Mapping[str, Any], trainer: list[dict[str, Any]]) -> list[st
         for row in trainer
         if row.get("gate") in STATES[1:]
     ]
-    return [*unreadable, *held] + [
+    return [*unreadable, *held, *_held_files(trainer)] + [
         f"label {label} of shard {row['shard']} has no positive in {row['samples_seen']} samples. "
         f"hint: {WITHOUT_POSITIVE_HINT}"
         for row in trainer
         for label in row.get("labels_without_positive", ())
+    ]
+
+
+def _held_files(trainer: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"a file of shard {row['shard']} is due and held: its check measured a loss of {held['loss'] or 0:.2g}, "
+        f"allowed {held['allowed']:.2g}, and objects to the {held['check']}. hint: runbooks/incidents/gate.md"
+        for row in trainer
+        if (held := row.get("held_file"))
     ]
 
 

@@ -27,6 +27,7 @@ _KIND = Kind(b"gate", "restore an earlier version")
 _POSITIVES, _PREDICTED, _COUNT, _GAIN, _SQUARES, _GAINED = range(6)
 _SUMMED = ("label", "source", "buckets", "lag_samples")
 """Settings that decide what the stored sums are of."""
+_FALSE_OBJECTIONS = 0.01
 _CORRUPTED = 2.0
 """How many times its threshold one signal needs alone."""
 
@@ -73,6 +74,15 @@ class Gate:
             self._gain.add(gain.log_e_values(gained, least))
         self._count(samples, gained)
         self._move(len(samples))
+
+    def objects(self, samples: GateSamples) -> bool:
+        """Whether n samples alone show that the predictions in `samples` are not calibrated. Counts nothing.
+
+        If no source is off by more than its tolerance, an objection has a probability of 1 % at most: the product of
+        independent e-values is one, and the mean of an e-value is at most 1 (Markov's inequality, k at once).
+        """
+        evidence = self._calibration_evidence(samples)
+        return bool(evidence.max() >= np.log(evidence.size / _FALSE_OBJECTIONS))
 
     def report(self) -> dict[str, Any]:
         """The state and the evidence, for people and for JSON."""
