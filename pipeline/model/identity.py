@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # the command line compares identities without TensorFlow
 
 Identity = Mapping[str, str]
 
+_SERVING_DIGITS = 32
+
 
 def identity_of(config: Config, plan: "FeaturePlan", model: "DenseModel") -> dict[str, str]:
     """By name, a text for every piece that training depends on; equal pieces have equal texts."""
@@ -37,12 +39,14 @@ def identity_of(config: Config, plan: "FeaturePlan", model: "DenseModel") -> dic
 
 
 def serving_digest(config: Config, plan: "FeaturePlan", model: "DenseModel") -> str:
-    """Hex SHA-256 of everything except weights that predictions depend on: inputs, dims, pooling, network, labels."""
+    """Hex, 32 digits: everything except weights that predictions depend on: inputs, dims, pooling, network, labels.
+
+    A part of a SHA-256: every delta carries it.
+    """
     # The table of a field is part of how its keys are computed.
     shapes = {field.name: [field.dim, field.pooling] for field in config.fields}
-    return digest_of(
-        {"model": model.digest(), "labels": _served_labels(config), "shapes": json.dumps(shapes)} | plan.identities()
-    )
+    pieces = {"model": model.digest(), "labels": _served_labels(config), "shapes": json.dumps(shapes)}
+    return digest_of(pieces | plan.identities())[:_SERVING_DIGITS]
 
 
 def unchanged_tables(before: Identity, now: Identity) -> set[str]:

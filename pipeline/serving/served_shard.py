@@ -7,7 +7,6 @@ A shard may hold some of the tables. Of the others it holds the digest, which de
 still covers the complete version: a wrong row in a table that it holds changes it.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from enum import Enum
@@ -15,7 +14,7 @@ from enum import Enum
 from pipeline.errors import DeltaError
 from pipeline.model.network.served_weights import dense_after
 from pipeline.serving.staged_delta import StagedDelta, stage_field, stage_full_field
-from pipeline.versions.deltas.delta import Delta, FieldDelta, digest_of_hashes
+from pipeline.versions.deltas.delta import Delta, FieldDelta, digest_of_digests, short_digest
 from pipeline.versions.deltas.served_view import ServedView
 
 _MAX_APPLIED_NAMES = 4_096
@@ -65,7 +64,7 @@ class ServedShard:
         self.views = {name: ServedView(dim) for name, dim in dims.items() if held is None or name in held}
         self._dims, self._holds_dense, self._model_digest, self.part = dims, held is None, model_digest, part
         self._other_digests = {name: 0 for name in dims if name not in self.views}
-        self._dense_sha256 = hashlib.sha256().digest()
+        self._dense_digest = short_digest(b"")
         self._digest = self.scan_digest()
         self._applied_names: OrderedDict[DeltaRange, str] = OrderedDict()
 
@@ -85,7 +84,7 @@ class ServedShard:
     def scan_digest(self) -> str:
         """The served digest, recomputed from the views."""
         digests = self._other_digests | {name: view.digest() for name, view in self.views.items()}
-        return digest_of_hashes(digests, self._dense_sha256)
+        return digest_of_digests(digests, self._dense_digest)
 
     def check(self, delta: Delta, name: str) -> DeltaStatus:
         """Whether `delta`, with content name `name`, follows the served version.
@@ -123,14 +122,16 @@ class ServedShard:
             fields[field_name] = stage_full_field(change, context) if full else stage_field(view, change, context)
         others = {other: delta.digests.get(other, 0 if full else old) for other, old in self._other_digests.items()}
         digests = others | {table: field.digest for table, field in fields.items()}
-        dense, dense_sha256 = dense_after(self._dense, delta.dense, delta.dense_sha256)
-        digest = digest_of_hashes(digests, dense_sha256)
+        dense, dense_digest = self._dense, self._dense_digest
+        if delta.dense_digest is not None:
+            dense, dense_digest = dense_after(dense, delta.dense, delta.dense_digest)
+        digest = digest_of_digests(digests, dense_digest)
         if digest != delta.after:
             raise DeltaError(
                 f"{delta} would result in served digest {digest[:12]}, its header has {delta.after[:12]}. "
                 f"hint: it does not belong on version {self}"
             )
-        return StagedDelta(delta, name, fields, others, dense, dense_sha256)
+        return StagedDelta(delta, name, fields, others, dense, dense_digest)
 
     def switch(self, staged: StagedDelta, load_dense: Callable[[bytes], None]) -> None:
         """Apply a staged delta; the caller keeps readers out.
@@ -141,7 +142,7 @@ class ServedShard:
         load_dense(staged.dense)
         for name, field in staged.fields.items():
             self.views[name] = field.switch()
-        self._other_digests, self._dense_sha256 = staged.other_digests, staged.dense_sha256
+        self._other_digests, self._dense_digest = staged.other_digests, staged.dense_digest
         self._dense, self.model, self._digest = staged.dense, delta.model, delta.after
         self.generation, self.sequence, self.last_at_ms = delta.generation, delta.to_sequence, delta.last_at_ms
         self._applied_names[_range_of(delta)] = staged.name

@@ -41,14 +41,14 @@ class StagedField:
 @dataclass(frozen=True)
 class StagedDelta:
     """A verified delta and its name, the staged change of every table that the shard holds, the digests of the others,
-    the dense weights that the shard holds afterwards, and the SHA-256 of those of the complete network."""
+    the dense weights that the shard holds afterwards, and the digest of those of the complete network."""
 
     delta: Delta
     name: str
     fields: dict[str, StagedField]
     other_digests: dict[str, int]
     dense: bytes
-    dense_sha256: bytes
+    dense_digest: bytes
 
 
 def stage_field(view: ServedView, change: FieldDelta, context: str) -> StagedField:

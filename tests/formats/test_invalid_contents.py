@@ -76,7 +76,7 @@ def test_a_change_of_more_dense_weights_than_allowed_is_refused_before_it_is_dec
     rows = np.arange(9, dtype=np.uint32), np.zeros(9, np.bool_), np.empty(0, np.uint64), np.empty(0, np.uint32)
     bits, payload = np.full(9, 16, np.uint8), np.zeros(9 * (1 + 2 * DENSE_BLOCK), np.uint8)
     blocks = code_rows(ChangedRows(*rows, bits, payload, np.empty(0, np.uint64)), DENSE_BLOCK)
-    encoded = encode_delta(delta(fields={}, dense=DenseChange(bytes(32), None, blocks)))
+    encoded = encode_delta(delta(fields={}, dense=DenseChange(bytes(16), None, blocks)))
     size = announced_rows(blocks).decoded_bytes(DENSE_BLOCK)
     assert size > 20 * len(blocks)
     decode_delta(encoded, RowBounds(max_bytes=size))

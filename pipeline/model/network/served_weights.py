@@ -6,7 +6,6 @@ network. A change carries the blocks whose integers differ, coded as the rows of
 that keeps its power as the difference of integers. Applied to what it was made from, it gives the same bytes.
 """
 
-import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +24,7 @@ from pipeline.model.network.weights import (
     write_contents,
 )
 from pipeline.versions.deltas.coded_rows import ChangedRows, announced_rows, code_rows, decode_coded_rows
-from pipeline.versions.deltas.delta import DenseChange
+from pipeline.versions.deltas.delta import UNCHANGED, DenseChange, short_digest
 from pipeline.versions.deltas.quantizer import payload_offsets
 
 _NO_KEYS, _NO_HANDLES = np.empty(0, np.uint64), np.empty(0, np.uint32)
@@ -82,8 +81,10 @@ class ServedWeights:
             return None
         exact = [part for entry, part in _pairs(after.contents) if entry.bits is None]
         unchanged = exact == [part for entry, part in _pairs(self.contents) if entry.bits is None]
+        if self.contents.parts == after.contents.parts:
+            return UNCHANGED
         return DenseChange(
-            sha256=hashlib.sha256(after.packed()).digest(),
+            digest=short_digest(after.packed()),
             arrays=None if unchanged else b"".join(exact),
             blocks=_coded(self.contents, after.contents),
         )
@@ -104,26 +105,26 @@ class ServedWeights:
         return ServedWeights(self.contents._replace(parts=changed))
 
 
-def dense_after(served: bytes, dense: bytes | DenseChange, whole_sha256: bytes) -> tuple[bytes, bytes]:
-    """The dense weights after a delta, and the SHA-256 of those of the complete network.
+def dense_after(served: bytes, dense: bytes | DenseChange, whole_digest: bytes) -> tuple[bytes, bytes]:
+    """The dense weights after a delta that changes some, and the digest of those of the complete network.
 
     Args:
         served: those that serving holds, of the complete network or of a part.
         dense: what the delta carries.
-        whole_sha256: as the delta names it; only a part depends on it.
+        whole_digest: as the delta names it; only a part depends on it.
 
     Raises:
         DeltaError: a change that was not made from `served`.
         DamagedError: `served` is no dense weights.
     """
     if isinstance(dense, bytes):
-        return dense, whole_sha256
+        return dense, whole_digest
     if not served:
         raise DeltaError("the delta changes dense weights, none are served. run: springtide publish --level full")
     before = ServedWeights.of(served)
     after = before.changed(dense)
     packed = after.packed()
-    return packed, hashlib.sha256(packed).digest() if before.complete else whole_sha256
+    return packed, short_digest(packed) if before.complete else whole_digest
 
 
 def _pairs(contents: Contents) -> Iterator[tuple[Entry, bytes]]:

@@ -13,7 +13,7 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.model.parts import part_place
 from pipeline.configuration.model.tables import tables_of
 from pipeline.errors import DeltaError
-from pipeline.versions.deltas.delta import Delta, DenseChange, FieldDelta
+from pipeline.versions.deltas.delta import Delta, DenseChange, FieldDelta, short_digest
 
 
 @dataclass(frozen=True)
@@ -58,5 +58,5 @@ def cut_to_part(delta: Delta, part: Part) -> Delta:
     }
     if isinstance(delta.dense, DenseChange):
         raise DeltaError(f"{delta} has no complete dense weights. hint: cut a file of the whole model to a part")
-    of_part = {"part": part.name, "part_digest": part.digest, "dense_sha256": delta.dense_sha256.hex()}
+    of_part = {"part": part.name, "part_digest": part.digest, "dense_digest": short_digest(delta.dense).hex()}
     return replace(delta, fields=fields, dense=part.weights_of(delta.dense), model={**delta.model, **of_part})

@@ -1,7 +1,8 @@
 """The delta codec: rows changed and keys removed between two versions of one shard, as bytes for serving.
 
-Layout: Confluent frame (byte 0, schema id) around the Avro record of `schemas/delta.avsc`. Its first field is a SHA-256
-over the framed record with those 32 bytes zero, which is also the delta's name. The rows of a table are one
+Layout: Confluent frame (byte 0, schema id) around the Avro record of `schemas/delta.avsc`. Its first field is a digest
+of the framed record with those 16 bytes zero, which is also the delta's name. Digests are the first 16 bytes of a
+SHA-256: they find damage and mistakes, and a small delta is little more than its digests. The rows of a table are one
 entropy-coded stream (`coded_rows`). Realtime deltas carry differences of integers to the version before, the other
 levels absolute rows: those apply to several versions. Dense weights are complete, or in a realtime delta a change of
 those served (`model/network/served_weights.py`). Equal deltas have equal bytes.
@@ -25,14 +26,17 @@ from pipeline.versions.state import Commit, VersionId
 Level = Literal["realtime", "incremental", "full", "reverse"]
 
 
-_CHECKSUM = slice(FRAME_BYTES, FRAME_BYTES + 32)
+DIGEST_BYTES = 16
+_CHECKSUM = slice(FRAME_BYTES, FRAME_BYTES + DIGEST_BYTES)
 _SAME_NAMES = (
-    "level", "generation", "base_generation", "shard", "shards", "from_sequence", "to_sequence", "before", "after",
+    "level", "generation", "base_generation", "shard", "shards", "from_sequence", "to_sequence",
 )  # fmt: skip
 """Attributes of a delta that its Avro record has under the same name."""
-FORMAT = 2
+FORMAT = 3
 """Raised with the schema; the manifest of a published delta holds it."""
-_FORMER = {722_332_573: 1}
+_PART_DIGESTS = {"digest": "part_digest", "dense_digest": "dense_digest"}
+"""By field of the record of a part, the entry of `Delta.model`."""
+_FORMER = {722_332_573: 1, 2_017_941_605: 2}
 """Formats of former releases by schema id, which this one refuses."""
 
 
@@ -81,14 +85,18 @@ class DenseChange:
     """What turns the dense weights that serving holds at one version into those of the next.
 
     Attributes:
-        sha256: of the complete dense weights afterwards, which the served digest covers.
+        digest: of the complete dense weights afterwards, which the served digest covers; None if nothing changes.
         arrays: the bytes of all arrays that are not in blocks; None if they stay as they are.
         blocks: the blocks that changed, as the stream of a table (`coded_rows`): numbers as handles.
     """
 
-    sha256: bytes
+    digest: bytes | None
     arrays: bytes | None
     blocks: bytes
+
+
+UNCHANGED = DenseChange(None, None, b"")
+"""Serving keeps the dense weights that it holds."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class Delta:
         dense: weights of the dense network, as serving holds them, or in a realtime delta their change.
         model: name and digest of the model; serving rejects a delta of another model. A delta cut down to a part of
             the model (`cut_to_part`) also has `part`, its name, `part_digest`, that of its definition, and
-            `dense_sha256` of the complete dense weights.
+            `dense_digest` of the complete dense weights, hex.
     """
 
     level: Level
@@ -142,14 +150,17 @@ class Delta:
         return self.model.get("part")
 
     @property
-    def dense_sha256(self) -> bytes:
-        """SHA-256 of the complete dense weights, which the served digest covers. Raises DamagedError."""
+    def dense_digest(self) -> bytes | None:
+        """Of the complete dense weights, which the served digest covers; None if they do not change.
+
+        Raises DamagedError.
+        """
         if isinstance(self.dense, DenseChange):
-            return self.dense.sha256
+            return self.dense.digest
         if self.part is None:
-            return hashlib.sha256(self.dense).digest()
+            return short_digest(self.dense)
         try:
-            return bytes.fromhex(self.model["dense_sha256"])
+            return bytes.fromhex(self.model["dense_digest"])
         except (KeyError, ValueError):
             raise DamagedError(f"{self} has no digest of dense weights. hint: publish part {self.part} again") from None
 
@@ -158,37 +169,48 @@ class Delta:
         return f"{self.level} delta {versions} of shard {self.shard} of {self.shards}"
 
 
+def short_digest(content: bytes) -> bytes:
+    """The first 16 bytes of the SHA-256 of some bytes.
+
+    >>> short_digest(b"").hex()
+    'e3b0c44298fc1c149afbf4c8996fb924'
+    """
+    return hashlib.sha256(content).digest()[:DIGEST_BYTES]
+
+
 def served_digest(fields: Mapping[str, int], dense: bytes) -> str:
     """Hex digest of one shard's served view: each table's `ServedView.digest()`, by name, and the dense weights.
 
     >>> served_digest({"user": 1, "item": 2}, b"") == served_digest({"item": 2, "user": 1}, b"")
     True
     """
-    return digest_of_hashes(fields, hashlib.sha256(dense).digest())
+    return digest_of_digests(fields, short_digest(dense))
 
 
-def digest_of_hashes(fields: Mapping[str, int], dense_sha256: bytes) -> str:
-    """`served_digest` of dense weights whose SHA-256 is given."""
-    sha = hashlib.sha256()
-    for name in sorted(fields):
-        sha.update(len(name).to_bytes(4, "little") + name.encode() + int(fields[name]).to_bytes(8, "little"))
-    sha.update(dense_sha256)
-    return sha.hexdigest()
+def digest_of_digests(fields: Mapping[str, int], dense_digest: bytes) -> str:
+    """`served_digest` of dense weights whose digest is given."""
+    parts = [
+        len(name).to_bytes(4, "little") + name.encode() + int(fields[name]).to_bytes(8, "little")
+        for name in sorted(fields)
+    ]
+    return short_digest(b"".join([*parts, dense_digest])).hex()
 
 
 def encode_delta(delta: Delta) -> bytes:
     """The canonical encoding: equal content gives equal bytes, whatever the order of the rows."""
     record = {
         **{name: getattr(delta, name) for name in _SAME_NAMES},
-        "checksum": bytes(32),
-        "dense": vars(delta.dense) if isinstance(delta.dense, DenseChange) else delta.dense,
+        "checksum": bytes(DIGEST_BYTES),
+        "before": None if delta.before is None else bytes.fromhex(delta.before),
+        "after": bytes.fromhex(delta.after),
+        "dense": _dense_record(delta.dense),
         "first_at": delta.first_at_ms,
         "last_at": delta.last_at_ms,
-        "model": {name: delta.model[name] for name in sorted(delta.model)},
+        **_model_record(delta.model),
         "fields": [_field_record(name, delta.fields[name], delta.digests[name]) for name in sorted(delta.fields)],
     }
     blank = encode(load_schema("delta"), record)
-    return b"".join((blank[: _CHECKSUM.start], hashlib.sha256(blank).digest(), memoryview(blank)[_CHECKSUM.stop :]))
+    return b"".join((blank[: _CHECKSUM.start], short_digest(blank), memoryview(blank)[_CHECKSUM.stop :]))
 
 
 def delta_name(encoded: bytes) -> str:
@@ -231,17 +253,17 @@ def decode_heading(encoded: bytes) -> Delta:
 def _checked_record(encoded: bytes) -> dict[str, Any]:
     """The Avro record of a delta whose checksum, format and dims are right."""
     wanted = delta_name(encoded)
-    sha = hashlib.sha256(encoded[: _CHECKSUM.start] + bytes(32))
-    sha.update(memoryview(encoded)[_CHECKSUM.stop :])
-    got = sha.hexdigest()
-    if got != wanted:
-        raise DamagedError(
-            f"delta of {len(encoded)} bytes has checksum {got[:12]}, wanted {wanted[:12]}. hint: it is damaged"
-        )
     if former := _FORMER.get(int.from_bytes(encoded[1:FRAME_BYTES], "big")):
         raise DamagedError(
             f"delta of {len(encoded)} bytes has format {former}, wanted {FORMAT}: a former release wrote it. "
             "run: springtide publish --level full"
+        )
+    sha = hashlib.sha256(encoded[: _CHECKSUM.start] + bytes(DIGEST_BYTES))
+    sha.update(memoryview(encoded)[_CHECKSUM.stop :])
+    got = sha.digest()[:DIGEST_BYTES].hex()
+    if got != wanted:
+        raise DamagedError(
+            f"delta of {len(encoded)} bytes has checksum {got[:12]}, wanted {wanted[:12]}. hint: it is damaged"
         )
     record = decode(load_schema("delta"), encoded)
     for entry in record["fields"]:
@@ -255,12 +277,14 @@ def _checked_record(encoded: bytes) -> dict[str, Any]:
 def _delta_of(record: dict[str, Any], fields: Mapping[str, FieldDelta]) -> Delta:
     return Delta(
         **{name: record[name] for name in _SAME_NAMES},
+        before=None if record["before"] is None else record["before"].hex(),
+        after=record["after"].hex(),
         dense=_dense_of(record["dense"], record["level"]),
         first_at_ms=record["first_at"],
         last_at_ms=record["last_at"],
         fields=fields,
         digests={entry["name"]: int.from_bytes(entry["digest"], "little") for entry in record["fields"]},
-        model=record["model"],
+        model=_model_of(record),
     )
 
 
@@ -272,7 +296,7 @@ def complete_delta(encoded: bytes, served_dense: bytes) -> Delta:
     delta = decode_delta(encoded)
     if not isinstance(delta.dense, DenseChange):
         return delta
-    if hashlib.sha256(served_dense).digest() != delta.dense.sha256:
+    if delta.dense.digest not in (None, short_digest(served_dense)):
         raise DamagedError(f"the dense weights of a version are not those of its {delta}. hint: roll back before it")
     return replace(delta, dense=served_dense)
 
@@ -284,12 +308,33 @@ def served_dense_of(commit: Commit) -> bytes:
     return dense
 
 
-def _dense_of(stored: bytes | dict[str, Any], level: Level) -> bytes | DenseChange:
+def _dense_record(dense: bytes | DenseChange) -> bytes | dict[str, Any] | None:
+    if isinstance(dense, bytes):
+        return dense
+    return None if dense == UNCHANGED else vars(dense)
+
+
+def _dense_of(stored: bytes | dict[str, Any] | None, level: Level) -> bytes | DenseChange:
     if isinstance(stored, bytes):
         return stored
     if level != "realtime":
         raise DamagedError(f"a delta of level {level} has a change of dense weights. hint: it is damaged")
-    return DenseChange(**stored)
+    return UNCHANGED if stored is None else DenseChange(**stored)
+
+
+def _model_record(model: Mapping[str, str]) -> dict[str, Any]:
+    part = None
+    if "part" in model:
+        digests = {name: bytes.fromhex(model[of]) for name, of in _PART_DIGESTS.items()}
+        part = {"name": model["part"], **digests}
+    return {"model": model.get("name", ""), "model_digest": bytes.fromhex(model.get("digest", "")), "part": part}
+
+
+def _model_of(record: dict[str, Any]) -> dict[str, str]:
+    model, part = {"name": record["model"], "digest": record["model_digest"].hex()}, record["part"]
+    if part is not None:
+        model |= {"part": part["name"]} | {of: part[name].hex() for name, of in _PART_DIGESTS.items()}
+    return {name: text for name, text in model.items() if text}
 
 
 def _field_record(name: str, change: FieldDelta, digest: int) -> dict[str, Any]:

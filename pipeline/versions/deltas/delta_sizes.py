@@ -73,4 +73,4 @@ def _zeros(change: FieldDelta) -> FieldDelta:
 def _dense_bytes(dense: bytes | DenseChange) -> int:
     if isinstance(dense, bytes):
         return len(dense)
-    return len(dense.sha256) + len(dense.arrays or b"") + len(dense.blocks)
+    return len(dense.digest or b"") + len(dense.arrays or b"") + len(dense.blocks)

@@ -248,9 +248,9 @@ def test_a_file_of_a_part_with_a_wrong_row_or_digest_is_refused(world, parts, ta
 @pytest.mark.parametrize("digest", [None, "not hex"])
 def test_a_file_of_a_part_without_the_digest_of_all_dense_weights_is_damaged(world, parts, digest):
     cut = cut_to_part(world.trainer.commits[-1].prepared.delta, parts["pre"])
-    model = {name: text for name, text in cut.model.items() if name != "dense_sha256"}
+    model = {name: text for name, text in cut.model.items() if name != "dense_digest"}
     with pytest.raises(DamagedError, match="publish part pre again"):
-        _ = replace(cut, model=model if digest is None else model | {"dense_sha256": digest}).dense_sha256
+        _ = replace(cut, model=model if digest is None else model | {"dense_digest": digest}).dense_digest
 
 
 def test_a_part_that_does_not_exist_is_refused(world):

@@ -48,10 +48,10 @@ def test_changes_lead_to_the_bytes_that_the_trainer_has(seed):
     for number in range(40):
         walk.step(scale=30.0 if number == 20 else 1.0)
         update = publish_dense(published, walk.trained())
-        served, sha256 = dense_after(served, update.sent, b"")
+        served, digest = dense_after(served, update.sent, b"")
         assert served == update.served == published.served
         if isinstance(update.sent, DenseChange):
-            assert sha256 == update.sent.sha256
+            assert digest == update.sent.digest
         kinds.append(type(update.sent))
     assert kinds[0] is bytes
     assert kinds.count(DenseChange) > 30
@@ -202,8 +202,8 @@ def test_a_change_that_was_made_from_other_weights_does_not_lead_to_its_digest(s
     _, update = step
     walk, other = DenseWalk(7), PublishedDense(b"")
     walk.step()
-    packed, sha256 = dense_after(publish_dense(other, walk.trained()).served, update.sent, b"")
-    assert (packed != update.served, sha256 != update.sent.sha256) == (True, True)
+    packed, digest = dense_after(publish_dense(other, walk.trained()).served, update.sent, b"")
+    assert (packed != update.served, digest != update.sent.digest) == (True, True)
 
 
 def with_keys() -> bytes:

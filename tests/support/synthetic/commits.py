@@ -17,7 +17,7 @@ from tests.support.manual_clock import ManualClock
 
 DIM = 4
 ROW_BYTES = 24
-MODEL = {"name": "model", "digest": "m" * 64}
+MODEL = {"name": "model", "digest": "6d" * 16}
 
 CONFIG = {
     "events": {

@@ -9,10 +9,12 @@ import pytest
 
 from pipeline.errors import DamagedError
 from pipeline.versions.deltas.delta import (
+    UNCHANGED,
     Delta,
     DenseChange,
     FieldDelta,
     decode_delta,
+    decode_heading,
     delta_name,
     encode_delta,
     served_digest,
@@ -41,7 +43,7 @@ def delta(**changes) -> Delta:
     fields = changes.setdefault("fields", {"user": field_delta()})
     plain = Delta(
         level="realtime", generation=2, shard=0, shards=1, from_sequence=41, to_sequence=42, first_at_ms=1_000,
-        last_at_ms=2_000, base_generation=2, before="ab" * 32, after="cd" * 32, fields=fields,
+        last_at_ms=2_000, base_generation=2, before="ab" * 16, after="cd" * 16, fields=fields,
         digests={name: 2**63 + len(name) for name in fields}, dense=b"dense", model={"name": "model", "digest": "ef"},
     )  # fmt: skip
     return replace(plain, **changes)
@@ -113,9 +115,9 @@ def test_every_truncation_is_refused():
 
 def test_a_change_of_dense_weights_survives_the_round_trip_in_a_realtime_delta_only():
     for arrays in (None, b"", b"arrays"):
-        changing = delta(fields={}, dense=DenseChange(b"s" * 32, arrays, b"blocks"))
+        changing = delta(fields={}, dense=DenseChange(b"s" * 16, arrays, b"blocks"))
         assert decode_delta(encode_delta(changing)).dense == changing.dense
-        assert changing.dense_sha256 == b"s" * 32
+        assert changing.dense_digest == b"s" * 16
     for level in ("incremental", "full", "reverse"):
         with pytest.raises(DamagedError, match=f"level {level} has a change of dense weights"):
             decode_delta(encode_delta(replace(changing, level=level)))
@@ -141,11 +143,12 @@ def test_golden_bytes_of_a_small_delta():
         model={},
     )  # fmt: skip
     encoded = encode_delta(small)
-    assert encoded[:37].hex() == "00784758657e29f6c80135b112aba0455f85d2e2194e03b7b7df6f8754936f0a79aad1b3e1"
+    assert encoded[:21].hex() == "000508f075862ce297f0aef07a3e133fbb28a4cf90"
     assert (
-        encoded[37:].hex()
+        encoded[21:].hex()
         == (
-            "00040400025254d00fa01f028001" + b"ab".hex() * 32 + "8001" + b"cd".hex() * 32 + "00000a64656e7365"
+            "00040400025254d00fa01f02" + "ab" * 16 + "cd" * 16 + "000000"  # no model, digest and part
+            "020a64656e7365"
             "02027502"  # one field, u, dim 1
             "0100000000000080"  # its digest
             "5409ab1000edf20000000000809081000000000080e89f2cd967d5000000000080e9af68fd488103040000"
@@ -160,12 +163,38 @@ def test_differences_are_refused_in_a_delta_that_is_not_realtime():
             decode_delta(encode_delta(delta(level=level)))
 
 
-def test_a_delta_of_the_former_format_is_refused_with_the_way_out():
+@pytest.mark.parametrize(("number", "schema"), [(1, "002b0deb9d"), (2, "0078475865")])
+def test_a_delta_of_a_former_format_is_refused_with_the_way_out(number, schema):
     former = bytearray(encode_delta(delta()))
-    former[:37] = bytes.fromhex("002b0deb9d") + bytes(32)
+    former[:37] = bytes.fromhex(schema) + bytes(32)
     former[5:37] = hashlib.sha256(former).digest()
-    with pytest.raises(DamagedError, match=r"has format 1, wanted 2.*run: springtide publish --level full"):
+    with pytest.raises(DamagedError, match=rf"has format {number}, wanted 3.*run: springtide publish --level full"):
         decode_delta(bytes(former))
+    with pytest.raises(DamagedError, match=rf"has format {number}, wanted 3"):
+        decode_heading(bytes(former))
+
+
+def test_dense_weights_that_stay_cost_one_byte():
+    stays, changing = delta(dense=UNCHANGED), delta(dense=DenseChange(b"s" * 16, None, b""))
+    assert decode_delta(encode_delta(stays)).dense == UNCHANGED
+    assert stays.dense_digest is None
+    assert len(encode_delta(changing)) - len(encode_delta(stays)) == 16 + 2
+    with pytest.raises(DamagedError, match="level full has a change of dense weights"):
+        decode_delta(encode_delta(replace(stays, level="full", fields={})))
+
+
+def test_the_part_of_a_file_survives_the_round_trip():
+    of_part = {"part": "coarse", "part_digest": "0a1b2c3d", "dense_digest": "ef" * 16}
+    cut = delta(level="full", fields={}, model={"name": "model", "digest": "ab" * 16, **of_part})
+    assert decode_delta(encode_delta(cut)) == cut
+    assert cut.dense_digest == b"\xef" * 16
+
+
+def test_the_header_of_a_small_delta_of_eight_tables_is_small():
+    """Frame, versions, times, digests and the model; then name, dim, digest and no rows of each table."""
+    fields = {f"table{i}": FieldDelta.empty(4) for i in range(8)}
+    encoded = encode_delta(delta(fields=fields, dense=UNCHANGED, model={"name": "model", "digest": "ab" * 16}))
+    assert len(encoded) == 92 + 8 * (7 + 1 + 8 + 1)
 
 
 def test_a_known_row_of_which_nothing_moved_costs_about_two_bytes():

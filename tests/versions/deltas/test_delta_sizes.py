@@ -55,6 +55,6 @@ def test_floats_are_weights_and_not_keys():
 
 
 def test_a_change_of_dense_weights_counts_as_dense():
-    change = DenseChange(bytes(32), bytes(10), b"")
+    change = DenseChange(bytes(16), bytes(10), b"")
     sizes = DeltaSizes.of(encode_delta(delta(level="realtime", dense=change)))
-    assert sizes.dense == 42
+    assert sizes.dense == 26
