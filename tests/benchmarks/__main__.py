@@ -43,6 +43,7 @@ MODELS = (
     "few_bits",
     "published_bytes",
     "published_streams",
+    "row_choice",
     "gate",
     "market_recall",
 )

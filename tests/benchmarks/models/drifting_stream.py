@@ -50,6 +50,11 @@ class DriftingStream:
         self._keys = [self._random.integers(0, 2**64, size, np.uint64) for size in self._sizes]
         self._interval = 0.0
 
+    @property
+    def keys(self) -> list[np.ndarray]:
+        """[size] of each field."""
+        return self._keys
+
     def next(self, count: int, share: float = 1.0) -> Samples:
         """The samples of the next interval; afterwards the truth has drifted by the `share` of a usual interval."""
         ranks = [np.expm1(self._random.random(count) * np.log(size + 1)).astype(np.int64) for size in self._sizes]
@@ -109,7 +114,11 @@ class FactorisationMachine:
         self.loss += float((np.logaddexp(0, logits) - samples.clicked * logits).sum())
         self.bias -= 0.02 * float(residual.mean())
         gradient = residual[:, None, None] * (total - vectors).transpose(1, 0, 2)
-        self._input.learn(np.ascontiguousarray(gradient.reshape(n, -1), np.float32), at_s)
+        self.learn_rows(samples.keys, np.ascontiguousarray(gradient.reshape(n, -1), np.float32), at_s)
+
+    def learn_rows(self, keys: np.ndarray, gradient: np.ndarray, at_s: int) -> None:
+        """Update the rows of a batch by the gradient [n, fields × DIM] of its rows; `keys` [n, fields]."""
+        self._input.learn(gradient, at_s)
 
 
 def _products(vectors: np.ndarray, total: np.ndarray) -> np.ndarray:

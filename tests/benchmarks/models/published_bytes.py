@@ -69,7 +69,7 @@ QUICK = Size(4_000, 3, 3, 100)
 EVERY_SECOND = Size(counted=900, cut=600)
 
 
-class _Rows(RowSource):
+class TableRows(RowSource):
     """A table as publishers read it."""
 
     rounding = None
@@ -151,7 +151,7 @@ def _of_seeds(size: Size, seeds: tuple[int, ...], losses: tuple[float, ...], rat
 
 def _run(size: Size, seed: int, losses: tuple[float, ...], rate: float) -> dict[float, Outcome]:
     stream, model = DriftingStream(seed, size.scale), FactorisationMachine(rate)
-    ways = {loss: _way(loss, model) for loss in losses}
+    ways = {loss: way_of(loss, model) for loss in losses}
     peers, own = dict.fromkeys(("fp32", "int8 Parquet", "bf16"), 0), []
     visible = [dict[int, bytes]() for _ in model.tables]
     bias = model.bias
@@ -159,28 +159,28 @@ def _run(size: Size, seed: int, losses: tuple[float, ...], rate: float) -> dict[
     for interval, (count, interval_s, counted) in enumerate(size.intervals(), start=1):
         samples, at_s = stream.next(count, interval_s / INTERVAL_S), at_s + interval_s
         if counted:
-            own.append(_log_loss(model.logits(samples.keys), samples))
-        for loss, way in ways.items():
-            _score(way, loss, model, samples, bias, counted)
+            own.append(log_loss(model.logits(samples.keys), samples))
+        for way in ways.values():
+            score_serving(way, model, samples, bias, counted)
         model.decay(interval_s)
         model.learn(samples, round(at_s))
-        touched, bias = _touched(model), model.bias
+        touched, bias = touched_rows(model), model.bias
         sizes = _peer_bytes(touched, visible)
         peers = {name: peers[name] + counted * each for name, each in sizes.items()}
         for way in ways.values():
-            _publish(way, model, touched, (interval, round(1000 * at_s)), counted)
+            publish(way, model, touched, (interval, round(1000 * at_s)), counted)
     newer, after = stream.next(size.samples), (interval + 1, round(1000 * at_s))
     fulls = {loss: _publish_full(way, model, newer, after) for loss, way in ways.items()}
     return {loss: _outcome(way, peers, own, fulls[loss]) for loss, way in ways.items()}
 
 
-def _way(loss: float, model: FactorisationMachine) -> Way:
+def way_of(loss: float, model: FactorisationMachine) -> Way:
     names = [str(number) for number in range(len(model.tables))]
-    rows = {name: _Rows(table) for name, table in zip(names, model.tables, strict=True)}
+    rows = {name: TableRows(table) for name, table in zip(names, model.tables, strict=True)}
     return Way(Publisher(PublishSettings(loss, HALF_LIFE_S), rows, {name: ServedView(DIM) for name in names}))
 
 
-def _score(way: Way, loss: float, model: FactorisationMachine, samples: Samples, bias: float, counted: bool) -> None:
+def score_serving(way: Way, model: FactorisationMachine, samples: Samples, bias: float, counted: bool) -> None:
     """What serving loses on new samples, by the truth; the publisher learns it from the first batch, by predictions."""
     first = samples.keys[:BATCH]
     own, served = (model.logits(first), model.logits(first, way.lookup, bias))
@@ -189,18 +189,19 @@ def _score(way: Way, loss: float, model: FactorisationMachine, samples: Samples,
     way.publisher.correct(float(divergence.sum() / entropy.sum()))
     if counted:
         way.measured.append(float(divergence.sum() / entropy.sum()))
-        way.loss.append(_log_loss(model.logits(samples.keys, way.lookup, bias), samples))
+        way.loss.append(log_loss(model.logits(samples.keys, way.lookup, bias), samples))
 
 
-def _touched(model: FactorisationMachine) -> dict[str, TouchedRows]:
+def touched_rows(model: FactorisationMachine) -> dict[str, TouchedRows]:
     none = np.empty(0, np.uint64)
     keys = [table.drain_changes()[0] for table in model.tables]
     return {str(i): TouchedRows(each, model.tables[i].rows(each), none) for i, each in enumerate(keys)}
 
 
-def _publish(
+def publish(
     way: Way, model: FactorisationMachine, touched: dict[str, TouchedRows], at: tuple[int, int], counted: bool
-) -> None:
+) -> int:
+    """Send a delta after an interval; returns its bytes."""
     sequence, at_ms = at
     versions = VersionRange(0, 0, 1, sequence - 1, sequence, at_ms, at_ms)
     dense = np.float32([model.bias]).tobytes()
@@ -212,6 +213,7 @@ def _publish(
             way.new_rows += len(change.new_keys)
             way.new_bytes += coded_bytes(change) - coded_bytes(_without_new(change))
         way.predicted.append(prepared.price.predicted)
+    return len(prepared.encoded)
 
 
 def _without_new(change: FieldDelta) -> FieldDelta:
@@ -229,8 +231,8 @@ def _publish_full(way: Way, model: FactorisationMachine, samples: Samples, at: t
     size = len(encode_delta(full_delta(ServedVersion(prepared.delta, way.publisher.views))))
     every = [TouchedRows(table.keys(), table.rows(table.keys()), np.empty(0, np.uint64)) for table in model.tables]
     fp32 = FP32_BYTES * sum(len(change.keys) for change in every)
-    own = _log_loss(model.logits(samples.keys), samples)
-    above = _log_loss(model.logits(samples.keys, way.lookup, model.bias), samples) / own - 1
+    own = log_loss(model.logits(samples.keys), samples)
+    above = log_loss(model.logits(samples.keys, way.lookup, model.bias), samples) / own - 1
     return Full(size / fp32, sum(_parquet_bytes(change, "int4") for change in every) / fp32, above)
 
 
@@ -260,7 +262,7 @@ def _shown(change: TouchedRows, seen: dict[int, bytes]) -> int:
     return shown
 
 
-def _log_loss(logits: np.ndarray, samples: Samples) -> float:
+def log_loss(logits: np.ndarray, samples: Samples) -> float:
     return float((np.logaddexp(0, logits) - samples.probability * logits).mean())
 
 

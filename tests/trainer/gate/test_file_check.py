@@ -26,6 +26,7 @@ from tests.trainer.gate.test_gate import (
     with_bad_traffic,
     written,
 )
+from tests.trainer.run.test_cold_tier import TINY, zipf_samples
 
 BATCH, EVERY = 64, 5
 DUE_S = 400.0
@@ -200,3 +201,22 @@ def test_an_unfinished_run_publishes_the_file_with_the_next_sample(tmp_path):
     sent = VersionId(held.generation, 0, 1, held.sequence + 1)
     assert store.quality(sent).file_check == "passed"
     assert sent.sequence in published(project)
+
+
+def test_what_is_resident_changes_no_check(tmp_path):
+    found = []
+    for memory_bytes in (None, TINY):
+        document = settings()
+        document["train"] |= {"memory_bytes": memory_bytes, "retention": {"all_s": 1e9}}
+        project = make_project(tmp_path / str(memory_bytes), document)
+        log, store = open_log(project), VersionStore(project)
+        append_samples(log, project, with_labels_of(traffic(640, 700), zipf_samples(CLEAN + 1_340)), block_rows=BATCH)
+        train(project, log)
+        found.append(([r.value for r in log.read("deltas", 0, 0)], [quality for _, quality, _ in versions(store)]))
+    assert found[0] == found[1]
+    assert [quality for quality in found[0][1] if quality.file_check]
+
+
+def with_labels_of(labelled, samples):
+    """Other samples with the labels of the first ones."""
+    return samples.set_column(samples.schema.get_field_index("label"), "label", labelled.column("label"))
