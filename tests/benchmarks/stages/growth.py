@@ -3,6 +3,7 @@
 Each line is measured in a separate process, so that memory is not counted twice.
 """
 
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +48,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
         figures += _alone(_trainer, folder / f"trainer-{fields}-{rows}", fields, rows // scale, 1.0)
     for every_s in (0.25, 4.0):
         figures += _alone(_trainer, folder / f"trainer-every-{every_s}", 26, 250_000 // scale, every_s)
-    return figures
+    return [*figures, *_alone(_kept, folder / "kept", 10_000 // scale)]
 
 
 def _alone(function: Callable[..., list[Figure]], *arguments: object) -> list[Figure]:
@@ -92,6 +93,33 @@ def _trainer(folder: Path, fields: int, rows: int, commit_every_s: float) -> lis
         Figure("growth: trainer", learned / watch.seconds, "samples/s", sizes),
         Figure("growth: one commit", float(np.median(trainer.commit_s)) * 1000, "ms", sizes | longest),
     ]
+
+
+def _kept(folder: Path, batches: int) -> list[Figure]:
+    """What a trainer keeps of batches: after `batches`, and after ten times as many of the same keys."""
+    project = stream_project(folder, 2, model={"batch_size": 16})
+    log, topic, rows = open_log(project), project.config.topics.samples, 16 * batches
+    append_samples(project, log, seed=1, rows=rows, per_second=50_000)
+    trainer = TrainerShard(project, log, VersionStore(project), 0)
+    try:
+        kept = [_learned(trainer, log.end_offset(topic, 0))]
+        for number in range(1, 10):
+            append_samples(project, log, seed=1, rows=rows, per_second=50_000, start=number * rows, again=True)
+            kept.append(_learned(trainer, log.end_offset(topic, 0)))
+    finally:
+        trainer.close()
+    objects, mib = (after - before for before, after in zip(kept[0], kept[-1], strict=True))
+    sizes = {"batches": trainer.batches, "commits": trainer.commits, "objects before": kept[0][0], "mib more": mib}
+    return [
+        Figure("growth: objects kept of a thousand batches", objects / (9 * batches / 1000), "objects", sizes, most=10)
+    ]
+
+
+def _learned(trainer: TrainerShard, stop_offset: int) -> tuple[int, int]:
+    """Objects and resident MiB after learning up to an offset."""
+    trainer.train(stop_offset, threading.Event())
+    gc.collect()
+    return len(gc.get_objects()), resident_mib()
 
 
 def _disk_mib(project: Project) -> int:
