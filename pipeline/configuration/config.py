@@ -256,7 +256,9 @@ def parse_config(document: dict[str, Any], origin: str = "configuration") -> Con
     try:
         return Config.model_validate(document)
     except ValidationError as failure:
-        problems = [f"  {_path(e['loc'])}: {_problem(e)}" for e in _root_errors(failure.errors())]
+        problems = [
+            f"  {_path(e['loc'])}: {_problem(e)}{_name_of(document, e['loc'])}" for e in _root_errors(failure.errors())
+        ]
         raise ConfigError(f"{origin} has {len(problems)} problem(s):\n" + "\n".join(problems)) from None
 
 
@@ -290,13 +292,31 @@ def _path(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location if not str(part).startswith("<")) or "file"
 
 
+def _name_of(document: Any, location: tuple[int | str, ...]) -> str:
+    """The name of the list entry in which a problem lies, which its number alone does not tell.
+
+    >>> _name_of({"fields": [{"name": "user", "dim": 0}]}, ("fields", 0, "dim"))
+    ' (fields.0 is user)'
+    """
+    found = ""
+    for depth, part in enumerate(location):
+        try:
+            document = document[part]
+        except (KeyError, IndexError, TypeError):  # a missing key, or the tag of a kind
+            continue
+        if isinstance(part, int) and isinstance(document, dict) and isinstance(document.get("name"), str):
+            found = f" ({_path(location[: depth + 1])} is {document['name']})"
+    return found
+
+
 def _problem(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return _unknown_key(str(error["loc"][-1]), error["input"])
     if error["type"] == "missing":
         return "missing"
     message = str(error["msg"]).removeprefix("Value error, ")
-    given = repr(error["input"])
+    message = message.replace("valid tuple", "valid list").replace("Tuple should", "List should")
+    given = repr(list(error["input"]) if isinstance(error["input"], tuple) else error["input"])
     return message if error["type"] == "value_error" or len(given) > 60 else f"{message}, got {given}"
 
 

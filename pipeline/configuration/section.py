@@ -82,10 +82,20 @@ def check_distinct(named: Iterable[tuple[str, object]], kind: str) -> None:
         raise ValueError(f"{'; '.join(problems)}. hint: use a different {kind} for each")
 
 
-class Section(BaseModel):
-    """A table of the file: frozen, unknown keys refused. TOML has no null: "off" means None if the key allows None."""
+def _with_tuples(value: Any) -> Any:
+    """A value with tuples in place of lists, which are the same in the file."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(each) for key, each in value.items()}
+    return tuple(_with_tuples(each) for each in value) if isinstance(value, list | tuple) else value
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+class Section(BaseModel):
+    """A table of the file: frozen, unknown keys and values of another type refused.
+
+    TOML has no null: "off" means None if the key allows None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
     named_tables: ClassVar[bool] = False
     """Whether a table under a key that is not declared is one with a name of the user's choice."""
 
@@ -100,15 +110,18 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _normalize(cls, given: Any) -> Any:
-        """Replace "off" by None, and an unknown key's value by the known keys, from which the error message is built.
+        """Replace "off" by None, lists by tuples, and an unknown key's value by the known keys.
 
-        The error message then shows no value of the file, which may be a password under a misspelled key.
+        The error message is built from these, and shows no value of the file, which may be a password under a
+        misspelled key.
         """
         if not isinstance(given, dict):
             return given
         known = tuple(cls.model_fields)
         optional = {name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
-        values = {name: None if name in optional and value == "off" else value for name, value in given.items()}
+        values = {
+            name: None if name in optional and value == "off" else _with_tuples(value) for name, value in given.items()
+        }
         named = {name for name, value in values.items() if cls.named_tables and isinstance(value, dict)}
         return {name: value if name in known or name in named else known for name, value in values.items()}
 

@@ -34,6 +34,7 @@ class IngestReport:
         rows: events appended.
         bad_rows: rows that became dead letters.
         late_rows: of `rows`, those that are late because of earlier ones.
+        first_bad: of each file with bad rows the first one: file, line and what is wrong.
         skipped_files: files that had been ingested before.
         continued_files: files whose interrupted ingest was completed.
         warnings: what an operator should look at, one line each.
@@ -42,6 +43,7 @@ class IngestReport:
     rows: int = 0
     bad_rows: int = 0
     late_rows: int = 0
+    first_bad: tuple[str, ...] = ()
     skipped_files: tuple[str, ...] = ()
     continued_files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -94,7 +96,7 @@ def dry_run_ingest(project: Project, kind: EventKind, paths: Sequence[Path]) -> 
             late_rows = sum(
                 late.add(partition, part.column("at").to_numpy(), survey.limits) for partition, part in parts
             )
-            counts += IngestReport(rows.batch.num_rows, len(rows.bad), late_rows)
+            counts = _counted(counts, path, rows, late_rows)
         report += replace(counts, warnings=_warnings(path, config.events, columns, survey, counts))
     return report
 
@@ -165,7 +167,7 @@ class _Ingest:
                     writer.append_part(partition, part, headers)
             if rows.bad and number >= appended[f"{writer.dead_topic}/0"]:
                 writer.append_dead_letters(_shown_name(path), rows.bad, headers)
-            counts += IngestReport(rows.batch.num_rows, len(rows.bad), late_rows)
+            counts = _counted(counts, path, rows, late_rows)
             report_progress(0.5 + rows.fraction / 2)
         return counts
 
@@ -186,6 +188,13 @@ class _Ingest:
 def _converted(path: Path, events: Events, columns: EventColumns, limits: TimeLimits) -> Iterator[ConvertedRows]:
     for chunk in read_file(path, columns, events.shard_keys):
         yield convert_chunk(chunk, events, columns, limits)
+
+
+def _counted(counts: IngestReport, path: Path, rows: ConvertedRows, late_rows: int) -> IngestReport:
+    """The counts of a file with those of its next rows."""
+    bad = [] if counts.first_bad else rows.bad[:1]
+    first_bad = tuple(_printable(f"{path} line {row.line}: {row.why}") for row in bad)
+    return counts + IngestReport(rows.batch.num_rows, len(rows.bad), late_rows, first_bad)
 
 
 def _warnings(

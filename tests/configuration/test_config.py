@@ -54,10 +54,21 @@ def test_an_unknown_key_is_reported_with_the_known_keys_of_its_table():
     lines = problems_of(change).splitlines()[1:]
     assert lines[-1].startswith("  flnk: unknown key, the nearest is flink. known: name, state_dir, ")
     assert sorted(lines[:-1]) == [
-        "  fields.0.optimizer.beta: unknown key. known: kind, learning_rate",
+        "  fields.0.optimizer.beta: unknown key. known: kind, learning_rate (fields.0 is user)",
         f"  flink.paralelism: unknown key, the nearest is parallelism. known: {flink}",
         "  train.retention.colour: unknown key. known: all_s, ten_minutes_s, daily_s, newest",
     ]
+
+
+@pytest.mark.parametrize("value", ["8", 8.0, True, [8]])
+def test_a_number_of_another_type_is_refused_and_the_entry_named(value):
+    text = problems_of(lambda document: document["fields"][1].update(dim=value))
+    assert f"fields.1.dim: Input should be a valid integer, got {value!r} (fields.1 is item)" in text
+
+
+def test_a_text_in_place_of_a_list_is_refused():
+    text = problems_of(lambda document: document["fields"][0].update(columns="user"))
+    assert "fields.0.columns: Input should be a valid list, got 'user' (fields.0 is user)" in text
 
 
 def test_a_key_that_one_event_lacks_is_reported():

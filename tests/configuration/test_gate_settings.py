@@ -22,7 +22,7 @@ def test_the_gate_is_off_unless_it_is_configured():
 @pytest.mark.parametrize(
     ("gate", "problem"),
     [
-        ({"label": "no"}, "gate.label is no, logistic labels: label"),
+        ({"label": "no"}, "gate.label is no, wanted a logistic label. hint: name one of them: label"),
         ({"source": "no"}, "gate.source no is no column of impressions"),
         ({"source": "tags"}, "gate.source tags is strings, wanted a column of type"),
         ({"on_corrupted": "undo"}, "gate.on_corrupted"),

@@ -58,6 +58,7 @@ def test_a_bad_csv_row_becomes_a_dead_letter_with_its_line_and_text(project, log
     (tmp_path / "f.csv").write_text("\n".join(lines) + "\n")
     report = ingest(project, log, "impressions", [tmp_path / "f.csv"])
     assert (report.rows, report.bad_rows) == (25, 4)
+    assert report.first_bad == (f"{tmp_path / 'f.csv'} line 6: column ts is 'soon', wanted a time in s",)
     dead = dead_in(log)
     assert [row["row"] for row in dead] == [6, 10, 13, 30]
     assert dead[0]["detail"] == "f.csv line 6: column ts is 'soon', wanted a time in s"

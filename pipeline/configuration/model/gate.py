@@ -88,9 +88,9 @@ def gate_problems(
         return []
     problems, number = [], gated_label(gate, outputs)
     if number is None:
-        problems.append(
-            f"gate.label is {gate.label or 'not set'}, logistic labels: {', '.join(_testable(outputs)) or 'none'}"
-        )
+        known = _testable(outputs)
+        hint = f"name one of them: {', '.join(known)}" if known else "add a logistic label, or leave [gate] out"
+        problems.append(f"gate.label is {gate.label or 'not set'}, wanted a logistic label. hint: {hint}")
     elif policies.get(outputs[number].source) == "fake_negative":
         problems.append(
             f"gate.label {outputs[number].name} has policy fake_negative, whose positives are compensations: they are "

@@ -46,9 +46,10 @@ def replica(project: Path, *options: str) -> Iterator[str]:
     with started(project, *words) as process:
         assert process.stdout is not None, "stdout is a pipe"
         line = process.stdout.readline()
-        if not line:
+        port = json.loads(line).get("port") if line else None  # an error is a line, too
+        if port is None:
             raise _failed(project, words, process.wait(_END_WITHIN_S))
-        yield f"http://127.0.0.1:{json.loads(line)['port']}/v1/models/cascade"
+        yield f"http://127.0.0.1:{port}/v1/models/cascade"
 
 
 def _command(project: Path, words: tuple[str, ...]) -> list[str]:

@@ -15,7 +15,7 @@ from pipeline.cli.terminal.progress import ProgressBars
 from pipeline.cli.terminal.values import format_time
 from pipeline.errors import InputError
 from pipeline.ingest.event_writer import append_heartbeat
-from pipeline.ingest.ingest import dry_run_ingest, ingest
+from pipeline.ingest.ingest import IngestReport, dry_run_ingest, ingest
 from pipeline.ingest.items import ingest_items
 from pipeline.logs.open import open_log
 
@@ -128,13 +128,13 @@ def _ingest(kind: EventKind, files: list[Path], project: Path, as_json: bool, ag
     if dry_run:
         report = dry_run_ingest(opened, kind, files)
         counts = {"would_append": report.rows, "would_set_aside": report.bad_rows, "would_be_late": report.late_rows}
-        _print(kind, counts, report.warnings, as_json)
+        _print(kind, counts, report, as_json)
         return
     with ProgressBars() as bars:
         report = ingest(opened, open_log(opened), kind, files, bars.add(f"ingest {kind}, bytes"), again)
     counts = asdict(report)
-    del counts["warnings"]
-    _print(kind, counts, report.warnings, as_json)
+    del counts["warnings"], counts["first_bad"]
+    _print(kind, counts, report, as_json)
 
 
 def _check_kind(kind: EventKind, known: Iterable[EventKind]) -> None:
@@ -142,7 +142,10 @@ def _check_kind(kind: EventKind, known: Iterable[EventKind]) -> None:
         raise InputError(f"there are no events {kind}, known: {', '.join(known)}. hint: declare [events.{kind}]")
 
 
-def _print(kind: EventKind, counts: dict[str, Any], warnings: tuple[str, ...], as_json: bool) -> None:
-    for warning in warnings:
+def _print(kind: EventKind, counts: dict[str, Any], report: IngestReport, as_json: bool) -> None:
+    for warning in report.warnings:
         print_message(f"warning: {warning}")
-    print_result({"kind": kind, **counts} | ({"warnings": warnings} if as_json else {}), as_json)
+    for bad in report.first_bad:
+        print_message(f"first bad row: {bad}")
+    more = {"first_bad": report.first_bad, "warnings": report.warnings} if as_json else {}
+    print_result({"kind": kind, **counts} | more, as_json)
