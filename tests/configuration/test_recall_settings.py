@@ -45,6 +45,14 @@ def test_recall_is_off_unless_it_is_configured():
             {"labels": [LABEL, SCORE]},
             r"max_k is 1000, scored 999\. hint",
         ),
+        ({"items": "i", "tree": {}}, {}, r"recall\.tree has no scorer\. hint: set recall\.scorer"),
+        (
+            {"items": "i", "scorer": "score", "tree": {"beam": 50, "fan_out": 10}},
+            {"labels": [LABEL, SCORE]},
+            r"max_k is 1000, tree\.beam × tree\.fan_out 500\. hint",
+        ),
+        ({"items": "i", "scorer": "score", "tree": {"fan_out": 1}}, {}, r"recall\.tree\.fan_out"),
+        ({"items": "i", "scorer": "score", "tree": {"layers": 5}}, {}, r"recall\.tree\.layers"),
         ({"items": "i"}, {"labels": []}, r'\[recall\] needs a label with loss = "in_batch"\. hint: add'),
         (
             {"items": "i"},

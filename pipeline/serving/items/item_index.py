@@ -46,9 +46,6 @@ class ItemIndex(Protocol):
     def find(self, users: Users, scorer: Scorer | None, k: int, allowed: Allowed) -> Found:
         """The best k of the items that may be found, for each user; of equal scores the lower id. Raises ModelError."""
 
-    def digest(self) -> int:
-        """A number that indexes with the same history have."""
-
     def __len__(self) -> int:
         """How many items can be found."""
 
@@ -84,9 +81,6 @@ class ScannedItems:
             return ids, [row[:count] for row, count in zip(found.scores, counts, strict=True)]
         pairs = zip(users.parts, ids, strict=True)
         return joined(best_of(some, scorer.scores(user, self._parts.take(some)), k) for user, some in pairs)
-
-    def digest(self) -> int:
-        return self._scan.digest()
 
     def __len__(self) -> int:
         return len(self._scan)

@@ -52,9 +52,6 @@ class TreeIndex:
         assert users.parts is not None, "recall.tree requires a scorer"
         return joined(self._found(user, scorer, k, allowed) for user in users.parts)
 
-    def digest(self) -> int:
-        return self._tree.digest()
-
     def __len__(self) -> int:
         return len(self._tree)
 

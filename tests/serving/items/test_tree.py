@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from pipeline.recall.item_tree import ItemTree, TreeShape
 from pipeline.serving.items.attributes import Allowed
 from pipeline.serving.items.catalogue import ids_of
 from pipeline.serving.items.item_view import ItemView
@@ -124,19 +125,29 @@ def test_filters_and_exclusions_leave_items_out(world_of):
     assert world.view.recall(USERS[:1], 5, Allowed(excluded=ids_of([i["item"] for i in ITEMS]))).items == [[]]
 
 
+def digest_of(view):
+    """Of a tree of all items of a view."""
+    names, vectors = zip(*view.vectors(), strict=True)
+    ids = ids_of([name for some in names for name in some])
+    return ItemTree(ids, np.concatenate(vectors), np.zeros(len(ids), np.uint64), TreeShape(4, 2)).digest()
+
+
 def test_a_replay_gives_the_same_tree_and_answers(world_of):
     world = world_of(NARROW)
 
-    def played():
-        view = ItemView(world.project, world.replica, world.trainer.log)
-        view.refresh()
-        return view._embedded.index.digest(), view.recall(USERS, 3)
-
-    assert played() == played()
-    before = world.view._embedded.index.digest()
+    users = [{"user": i} for i in range(40)]
     world.append({"item": 900})
     world.view.admit()
-    assert world.view._embedded.index.digest() != before
+
+    def played():
+        view = world.new_view()
+        return digest_of(view), view.recall(users, 3)
+
+    assert played() == played()
+    assert digest_of(world.view) == played()[0]
+    before = played()
+    world.append({"item": 100, "price": 9.0})
+    assert played()[0] != before[0]
 
 
 def test_no_item_is_left_and_new_ones_are_found(world_of):
