@@ -70,6 +70,14 @@ def test_published_bytes_are_measured_on_a_small_stream():
     assert all(figure.value > 0 for what, figure in figures.items() if "predicted" in what)
 
 
+def test_choices_of_rows_are_compared_at_no_more_bytes_than_the_price_sends():
+    price, *others = one_round("models.row_choice", quick=True)
+    assert [figure.what.split(":")[0] for figure in others] == ["row choice, Taylor", "row choice, signed"]
+    for other in others:
+        assert 0.5 < other.sizes["bytes over those of the price"] <= 1.01
+        assert other.sizes["measured %"] > price.sizes["measured %"] > 0
+
+
 def test_published_streams_are_measured_with_their_dense_weights():
     figures = {figure.what: figure for figure in one_round("models.published_streams", quick=True)}
     for stream in ("26 fields", "market"):
