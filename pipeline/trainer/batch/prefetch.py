@@ -3,6 +3,7 @@
 Only what does not depend on the values of rows is done here; values are read after the previous update.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,9 @@ from pipeline.trainer.batch.shuffled import ShuffledReader
 from pipeline.trainer.batch.unique import Uniquer
 from pipeline.trainer.items.source import ItemSource, SourceChange
 from pipeline.trainer.validation.matured import LabelEvents
+
+_BATCHES_FROM_DISK = 3
+"""Batches that are prepared ahead if their rows may be on disk: a slow read delays none of them."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,10 @@ class InvalidBatchError(InputError):
 
 
 class Prefetcher:
-    """Returns prepared batches in log order and prepares one ahead. One caller at a time."""
+    """Returns prepared batches in log order and prepares the next ones ahead. One caller at a time.
+
+    One ahead, or several if their rows are read from disk.
+    """
 
     def __init__(
         self,
@@ -126,20 +133,25 @@ class Prefetcher:
         the rows of a batch by the keys of each table, in the thread of the prefetcher, which raises what it raises."""
         self._reader, self._plan, self._labels, self._source, self._hold = reader, plan, labels, source, hold
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
-        self._ahead: Future[PreparedBatch | None] | None = None
+        self._depth = 1 if hold is None else _BATCHES_FROM_DISK
+        self._ahead: deque[Future[PreparedBatch | None]] = deque()
+        """Batches in log order; one that was not in the log yet is None, and a later one may be there all the same."""
         self._uniquer = Uniquer()
 
     def next(self, stop_offset: int) -> PreparedBatch | None:
         """The next batch below `stop_offset`; None if it is not in the log yet. Raises InvalidBatchError."""
-        prepared = self._ahead.result() if self._ahead else None
+        prepared = None
+        while prepared is None and self._ahead:
+            prepared = self._ahead.popleft().result()
         if prepared is None:
             prepared = self._worker.submit(self._prepare, stop_offset).result()
-        self._ahead = self._worker.submit(self._prepare, stop_offset) if prepared else None
+        while prepared and len(self._ahead) < self._depth:
+            self._ahead.append(self._worker.submit(self._prepare, stop_offset))
         return prepared
 
     def next_if_ahead(self, stop_offset: int) -> PreparedBatch | None:
         """As `next` if a batch is being prepared already, else None; also None if it failed: `next` raises then."""
-        if self._ahead is None or self._ahead.exception() or self._ahead.result() is None:
+        if not self._ahead or self._ahead[0].exception() or self._ahead[0].result() is None:
             return None
         return self.next(stop_offset)
 
@@ -149,7 +161,7 @@ class Prefetcher:
 
     def wait(self, wait_ms: int) -> int:
         """An offset below which there are records, as `BatchReader.wait`; a batch prepared ahead counts."""
-        if self._ahead and (self._ahead.exception() or self._ahead.result()):
+        if any(ahead.exception() or ahead.result() for ahead in self._ahead):
             return NO_END
         return self._worker.submit(self._reader.wait, wait_ms).result()
 

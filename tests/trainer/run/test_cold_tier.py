@@ -139,6 +139,22 @@ def test_rollback_and_what_is_learned_after_it_are_the_same_with_any_budget(tmp_
     assert after[TINY] == after[None]
 
 
+def test_migration_is_the_same_with_any_budget(tmp_path):
+    """Tables that keep their rows keep those on disk too; the first version holds every row again."""
+    after = {}
+    for memory_bytes in (None, TINY):
+        project, log = world(tmp_path / str(memory_bytes), memory_bytes)
+        train(project, log)
+        written = document(memory_bytes)
+        written["fields"].pop()
+        written["model"]["learning_rate"] = 0.01
+        project = make_project(project.root, written)
+        append_samples(log, project, zipf_samples(ROWS // 4, first=ROWS))
+        train(project, log, migrate=True)
+        after[memory_bytes] = history(project, log)
+    assert after[TINY] == after[None]
+
+
 def test_restart_keeps_to_the_budget(tmp_path):
     project, log = world(tmp_path, TINY)
     train(project, log)
