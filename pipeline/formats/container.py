@@ -31,10 +31,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays.per_field import run_per_field
-from pipeline.arrays.types import UInt32s, UInt64s
-from pipeline.errors import DamagedError, InputError
+from pipeline.errors import DamagedError
 from pipeline.formats.atomic_file import AtomicFile, write_atomically
-from pipeline.formats.file_ranges import read_ranges
 
 MAGIC = b"SPRINGTD"
 FORMAT = 3
@@ -284,19 +282,10 @@ class Container:
             raise self.damaged(f"section {name} has {whole} bytes, wanted {length} from {offset} on")
         return np.frombuffer(self._read(start + offset, length), np.uint8)
 
-    def parts(self, name: str, offsets: UInt64s, lengths: UInt32s) -> npt.NDArray[np.uint8]:
-        """As `part` of ranges [n], one after another: a file that is `held` is asked for all of them at once."""
-        start, whole, _ = self._place(name)
-        ends = [int(offset) + int(length) for offset, length in zip(offsets[-1:], lengths[-1:], strict=True)]
-        if ends and ends[0] > whole:
-            raise self.damaged(f"section {name} has {whole} bytes, wanted bytes up to {ends[0]}")
-        if self._descriptor is None:
-            parts = [self.part(name, int(offset), int(length)) for offset, length in zip(offsets, lengths, strict=True)]
-            return np.concatenate([np.empty(0, np.uint8), *parts])
-        try:
-            return read_ranges(self._descriptor, offsets + np.uint64(start), np.ascontiguousarray(lengths))
-        except InputError as failure:
-            raise self.damaged(str(failure)) from None
+    def place_in_file(self, name: str) -> tuple[int, int]:
+        """If it is `held`: the descriptor of its file, and the offset of a section in it. Raises DamagedError."""
+        assert self._descriptor is not None, f"{self.name} is not held"
+        return self._descriptor, self._place(name)[0]
 
     def array(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """A section as a one-dimensional array, a copy. Raises DamagedError."""

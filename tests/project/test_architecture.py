@@ -8,7 +8,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 INTERFACES = {
-    "pipeline/formats/file_ranges.py",
     "pipeline/admission/sketch.py",
     "pipeline/arrays/gather.py",
     "pipeline/arrays/keys.py",
@@ -33,6 +32,7 @@ INTERFACES = {
     "pipeline/versions/deltas/rounding.py",
     "pipeline/versions/deltas/served_view.py",
     "pipeline/versions/runs/key_filter.py",
+    "pipeline/versions/runs/run_files.py",
     "pipeline/versions/runs/sorted_run.py",
 }
 SOURCES = [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "native").rglob("*.cc"), *(ROOT / "native").rglob("*.h")]

@@ -5,8 +5,8 @@
 
 #include "bindings/arrays.h"
 #include "runs/columns.h"
-#include "runs/file_ranges.h"
 #include "runs/key_filter.h"
+#include "runs/run_files.h"
 
 using namespace nanobind::literals;
 using namespace springtide_bindings;
@@ -56,16 +56,28 @@ nb::tuple merge(const std::vector<Bytes>& bytes, const std::vector<Bytes>& block
         without_gil([&] { return merge_runs(runs, first, last, keep_removed, block_bytes, offset); }));
 }
 
+void find_rows(const std::vector<int>& descriptors, const std::vector<uint64_t>& starts,
+               const std::vector<Bytes>& indexes, const std::vector<Bytes>& filters, In<uint64_t> keys,
+               OutRows<uint8_t> values, Out<uint8_t> entries, Out<uint32_t> file_of, Out<uint32_t> reading) {
+    std::vector<RunFile> files;
+    for (size_t i = 0; i < descriptors.size(); ++i)
+        files.push_back({descriptors[i], starts.at(i), view_of(filters.at(i), indexes.at(i)).blocks,
+                         span_of(filters.at(i))});
+    without_gil([&] {
+        find_in_files(files, span_of(keys), values.shape(1), values.data(), reinterpret_cast<Entry*>(entries.data()),
+                      file_of.data(), reading.data());
+        return 0;
+    });
+}
+
 }  // namespace
 
 void register_sorted_run(nb::module_& m) {
     m.def("run_keys", [](Bytes bytes, Bytes blocks) {
         return owned(without_gil([&] { return keys_of(view_of(bytes, blocks)); }));
     }, exact("bytes"), exact("blocks"));
-    m.def("find_values", [](Bytes bytes, Bytes blocks, In<uint64_t> keys, OutRows<uint8_t> values, Out<uint8_t> entries) {
-        find_values(view_of(bytes, blocks), span_of(keys), values.shape(1), values.data(),
-                    reinterpret_cast<Entry*>(entries.data()));
-    }, exact("bytes"), exact("blocks"), exact("keys"), exact("values"), exact("entries"), WithoutGil());
+    m.def("find_in_files", &find_rows, "descriptors"_a, "starts"_a, "indexes"_a, "filters"_a, exact("keys"),
+          exact("values"), exact("entries"), exact("file_of"), exact("reading"));
     m.def("filter_bytes", &filter_bytes, "keys"_a);
     m.def("add_keys", [](Out<uint8_t> filter, In<uint64_t> keys) {
         add_keys({filter.data(), filter.size()}, span_of(keys));
@@ -73,9 +85,6 @@ void register_sorted_run(nb::module_& m) {
     m.def("may_contain", [](Bytes filter, In<uint64_t> keys, Out<uint8_t> passed) {
         may_contain(span_of(filter), span_of(keys), passed.data());
     }, exact("filter"), exact("keys"), exact("passed"), WithoutGil());
-    m.def("read_ranges", [](int descriptor, In<uint64_t> offsets, In<uint32_t> lengths, Out<uint8_t> out) {
-        read_ranges(descriptor, span_of(offsets), span_of(lengths), out.data());
-    }, "descriptor"_a, exact("offsets"), exact("lengths"), exact("out"), WithoutGil());
     m.def("encode_run", encode, exact("keys"), exact("removed"), exact("columns"), exact("rest"), exact("rest_bytes"),
           exact("block_bytes"));
     m.def("decode_run", decode, exact("bytes"), exact("blocks"), exact("widths"), exact("with_rest"));

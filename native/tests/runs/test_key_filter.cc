@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runs/file_ranges.h"
+#include "runs/run_files.h"
 #include "runs/sorted_run.h"
 #include "tests/expect.h"
 
@@ -77,12 +78,63 @@ void ranges_are_read() {
     expect_rejected([&] { read_ranges(-1, offsets, lengths, out.data()); }, "a file that cannot be read");
 }
 
+void newest_file_decides(unsigned seed) {
+    std::mt19937_64 random(seed);
+    std::map<uint64_t, std::pair<uint32_t, int>> expected;  // (file, value or -1)
+    std::vector<Run> runs;
+    std::vector<std::vector<uint8_t>> filters;
+    std::vector<std::FILE*> opened;
+    for (uint32_t number = 0; number < 4; ++number) {
+        RunWriter writer(200);
+        std::vector<uint64_t> keys;
+        for (uint64_t key = 0; key < 1'000; ++key) {
+            if (random() % (4 - number) != 0) continue;
+            const bool removed = random() % 4 == 0;
+            if (removed) writer.remove(key);
+            else *writer.put(key, 1) = static_cast<uint8_t>(key + number);
+            keys.push_back(key);
+            expected.try_emplace(key, number, removed ? -1 : static_cast<uint8_t>(key + number));
+        }
+        runs.push_back(writer.finish());
+        filters.emplace_back(filter_bytes(keys.size()));
+        add_keys(filters.back(), keys);
+        opened.push_back(std::tmpfile());
+        std::fwrite("head", 1, 4, opened.back());
+        std::fwrite(runs.back().bytes.data(), 1, runs.back().bytes.size(), opened.back());
+        std::fflush(opened.back());
+    }
+    std::vector<RunFile> files;
+    for (size_t i = 0; i < runs.size(); ++i) files.push_back({fileno(opened[i]), 4, runs[i].blocks, filters[i]});
+    std::vector<uint64_t> wanted;
+    for (uint64_t key = 0; key < 1'010; ++key)
+        if (random() % 3 != 0) wanted.push_back(key);
+    std::vector<uint8_t> values(wanted.size());
+    std::vector<Entry> entries(wanted.size());
+    std::vector<uint32_t> file_of(wanted.size());
+    uint32_t reading;
+    find_in_files(files, wanted, 1, values.data(), entries.data(), file_of.data(), &reading);
+    for (size_t i = 0; i < wanted.size(); ++i) {
+        const auto at = expected.find(wanted[i]);
+        expect((entries[i] == Entry::kNone) == (at == expected.end()), "a key has an entry or not");
+        if (at == expected.end()) continue;
+        const auto [number, value] = at->second;
+        expect(file_of[i] == number && (entries[i] == Entry::kRemoved) == (value < 0), "the newest file decides");
+        expect(value < 0 || values[i] == value, "its value is found");
+    }
+    files[2].descriptor = -1;
+    expect_rejected([&] { find_in_files(files, wanted, 1, values.data(), entries.data(), file_of.data(), &reading); },
+                    "a file that cannot be read");
+    expect(reading == 2, "the file that failed is known");
+    for (std::FILE* file : opened) std::fclose(file);
+}
+
 }  // namespace
 
 int main() {
     for (unsigned seed = 0; seed < 10; ++seed) {
         for (const size_t n : {0, 1, 26, 5'000}) every_key_passes(seed, n);
         values_are_found(seed);
+        newest_file_decides(seed);
     }
     ranges_are_read();
     std::vector<uint8_t> odd(33);

@@ -19,7 +19,7 @@ from pipeline.trainer.tables.cold_table import ColdTable
 _SAMPLES = 512
 """Rows whose worth decides which are swapped out at one boundary."""
 _SCANNED_ROWS = 65_536
-"""Rows that are looked at at one boundary: about two milliseconds."""
+"""Rows that are looked at at one boundary, normally: about two milliseconds."""
 _SCANNED_PER_VICTIM = 8
 _ROOM = 1 / 64
 """The share of the budget that is made free once it is exceeded."""
@@ -125,7 +125,8 @@ class ColdTier:
             return None
         rows = sum(each.table.resident_rows for each in self._tables.values())
         share = excess / resident
-        scanned = min(1.0, _SCANNED_PER_VICTIM * share, _SCANNED_ROWS / rows)
+        # Far above the budget, as after a long commit, more rows are looked at: the excess has to shrink again.
+        scanned = min(1.0, _SCANNED_PER_VICTIM * share, max(_SCANNED_ROWS / rows, share / 2))
         # Where not all rows can be looked at, never more than half of them go, unless so many must.
         wanted = min(share / scanned, max(share, 0.5))
         order = np.argsort(worths)

@@ -115,16 +115,5 @@ def run_keys(run: SortedRun) -> UInt64s:
     return keys
 
 
-def find_values(run: SortedRun, keys: UInt64s, width: int) -> tuple[UInt8s, UInt8s]:
-    """What a run has for `keys` [k] uint64, ascending: `NO_ENTRY`, `VALUE` or `REMOVAL` [k], and values [k, width].
-
-    Raises InputError if a block is damaged, or a value has another size.
-    """
-    require_array("keys", keys, np.uint64, ("k",))
-    values, entries = np.empty((len(keys), width), np.uint8), np.empty(len(keys), np.uint8)
-    call_native(_native.find_values, run.bytes, _index(run), keys, values, entries)
-    return entries, values
-
-
 def _index(run: SortedRun) -> UInt8s:
     return np.ascontiguousarray(run.blocks).view(np.uint8)

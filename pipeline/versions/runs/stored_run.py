@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.arrays.types import UInt8s, UInt64s
+from pipeline.arrays.types import UInt64s
 from pipeline.errors import InputError
 from pipeline.formats.container import Container, Section
 from pipeline.versions.runs.key_filter import KeyFilter
@@ -17,7 +17,6 @@ from pipeline.versions.runs.sorted_run import (
     RunArrays,
     SortedRun,
     decode_run,
-    find_values,
     merge_runs,
 )
 
@@ -68,12 +67,8 @@ class StoredRun:
         """The blocks that may hold `keys` [k] uint64. Raises DamagedError."""
         places = np.searchsorted(self.blocks["first_key"], keys, "right") - 1
         chosen = self.blocks[np.unique(places[places >= 0])]
-        return SortedRun(self.file.parts(self.name, chosen["offset"], chosen["bytes"]), chosen)
-
-    def find(self, keys: UInt64s, width: int) -> tuple[UInt8s, UInt8s]:
-        """As `find_values`. Raises DamagedError."""
-        with self.parsing():
-            return find_values(self.holding(keys), keys, width)
+        parts = [self.file.part(self.name, int(block["offset"]), int(block["bytes"])) for block in chosen]
+        return SortedRun(np.concatenate([np.empty(0, np.uint8), *parts]), chosen)
 
     @contextmanager
     def parsing(self) -> Iterator[None]:

@@ -6,8 +6,9 @@ import pytest
 from pipeline.errors import DamagedError, InputError
 from pipeline.formats.container import Container, Kind, write_container
 from pipeline.versions.runs.key_filter import KeyFilter
-from pipeline.versions.runs.sorted_run import NO_ENTRY, REMOVAL, VALUE, RunArrays, encode_run, find_values, run_keys
-from pipeline.versions.runs.stored_run import StoredRun, run_sections
+from pipeline.versions.runs.run_files import DamagedFileError, RunFile, RunFiles
+from pipeline.versions.runs.sorted_run import NO_ENTRY, REMOVAL, VALUE, RunArrays, encode_run, run_keys
+from pipeline.versions.runs.stored_run import filter_section, run_sections
 
 KIND = Kind(b"test", "make it again")
 WIDTH = 12
@@ -45,44 +46,62 @@ def stored(tmp_path, seed, n=3_000):
     values = random.integers(0, 256, (len(put), WIDTH)).astype(np.uint8)
     run = encode_run(RunArrays(put, removed, (values,)))
     path = tmp_path / f"{seed}.test"
-    write_container(path, KIND, {}, run_sections("rows", run))
-    return dict(zip(put.tolist(), values, strict=True)) | dict.fromkeys(removed.tolist()), path, run
+    write_container(path, KIND, {}, run_sections("rows", run) | filter_section("rows", [put, removed]))
+    assert run_keys(run).tolist() == keys.tolist()
+    return dict(zip(put.tolist(), values, strict=True)) | dict.fromkeys(removed.tolist()), path
+
+
+def opened(*paths):
+    return RunFiles([RunFile.open(Container.held(path, KIND), "rows") for path in paths])
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_values_are_found_by_key(tmp_path, seed):
-    expected, path, run = stored(tmp_path, seed)
-    assert run_keys(run).tolist() == sorted(expected)
+def test_newest_file_with_an_entry_decides(tmp_path, seed):
+    stored_files = [stored(tmp_path, 10 * seed + number, 2_000 * number + 1) for number in range(4)]
+    files = opened(*(path for _, path in stored_files))
     wanted = np.unique(np.random.default_rng(seed).integers(0, 20_000, 500).astype(np.uint64))
-    for file in (Container.held(path, KIND), Container.of(path.read_bytes(), KIND, name="bytes")):
-        entries, values = StoredRun.open(file, "rows").find(wanted, WIDTH)
-        for key, entry, value in zip(wanted.tolist(), entries, values, strict=True):
-            wanted_entry = NO_ENTRY if key not in expected else REMOVAL if expected[key] is None else VALUE
-            assert entry == wanted_entry
-            assert entry != VALUE or value.tobytes() == expected[key].tobytes()
+    found = files.find(wanted, WIDTH)
+    for at, key in enumerate(wanted.tolist()):
+        having = [number for number, (entries, _) in enumerate(stored_files) if key in entries]
+        if not having:
+            assert found.entries[at] == NO_ENTRY
+            continue
+        assert found.files[at] == having[0]
+        value = stored_files[having[0]][0][key]
+        assert found.entries[at] == (REMOVAL if value is None else VALUE)
+        assert value is None or found.values[at].tobytes() == value.tobytes()
 
 
-def test_value_of_another_width_is_refused(tmp_path):
-    expected, _, run = stored(tmp_path, 1)
+def test_value_of_another_width_names_the_file(tmp_path):
+    expected, path = stored(tmp_path, 1)
     key = np.uint64([next(key for key, value in expected.items() if value is not None)])
-    with pytest.raises(InputError, match=f"value of key {key[0]}: got {WIDTH} bytes, wanted {WIDTH + 1}"):
-        find_values(run, key, WIDTH + 1)
+    with pytest.raises(DamagedError, match=f"{path.name} is damaged: rows: value of key {key[0]}: got {WIDTH} bytes"):
+        opened(path).find(key, WIDTH + 1)
 
 
 def test_held_file_is_read_after_it_was_deleted(tmp_path):
-    expected, path, _ = stored(tmp_path, 2)
-    run = StoredRun.open(Container.held(path, KIND), "rows")
+    expected, path = stored(tmp_path, 2)
+    files = opened(path)
     path.unlink()
-    entries, _ = run.find(np.array(sorted(expected), np.uint64), WIDTH)
-    assert (entries != NO_ENTRY).all()
+    assert (files.find(np.array(sorted(expected), np.uint64), WIDTH).entries != NO_ENTRY).all()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed"])
 def test_damaged_block_is_named(tmp_path, damage):
-    expected, path, _ = stored(tmp_path, 3)
-    run = StoredRun.open(Container.held(path, KIND), "rows")
+    expected, path = stored(tmp_path, 3)
+    newer = stored(tmp_path, 4, n=1)[1]
+    files = opened(newer, path)
     content = bytearray(path.read_bytes())
     content[20] ^= 1
     path.write_bytes(content[: 1_000 if damage == "truncated" else None])
-    with pytest.raises(DamagedError, match=rf"{path.name} is damaged: rows: block at 0, .* checksum does not match"):
-        run.find(np.array(sorted(expected), np.uint64), WIDTH)
+    message = rf"{path.name} is damaged: rows: block at 0, .* checksum does not match"
+    with pytest.raises(DamagedFileError, match=message) as failure:
+        files.find(np.array(sorted(expected), np.uint64), WIDTH)
+    assert failure.value.number == 1
+
+
+def test_missing_filter_is_damage(tmp_path):
+    run = encode_run(RunArrays(np.uint64([1]), np.empty(0, np.uint64), (np.zeros((1, WIDTH), np.uint8),)))
+    write_container(tmp_path / "run", KIND, {}, run_sections("rows", run))
+    with pytest.raises(DamagedError, match="it has no section rows/filter"):
+        opened(tmp_path / "run")
