@@ -139,8 +139,8 @@ def _compiled_scores(cut: PairCut, outputs: PartOutputs) -> Any:
 
     def scores(user: Any, items: Any) -> Any:
         rows = tf.shape(items)[0]
-        users = tf.broadcast_to(user, [rows, widths[0]])
-        given = [*_tensors(users, cut.users), *_tensors(items, cut.items)]
+        users = [tf.broadcast_to(t, [rows, *t.shape[1:]]) for t in _tensors(user[tf.newaxis], cut.users)]
+        given = [*users, *_tensors(items, cut.items)]
         return outputs.served(model(given, training=False))[:, 0]
 
     signature = [tf.TensorSpec([widths[0]], tf.float32), tf.TensorSpec([None, widths[1]], tf.float32)]
