@@ -19,14 +19,15 @@ from pipeline.formats.schemas import (
 )
 from pipeline.logs.events.event_columns import event_document
 
-# Every stored record contains a schema id: if one changes, old records cannot be read any more.
+# Every stored record contains a schema id: if one changes, old records cannot be read any more. Files of archives contain
+# their schema instead.
 IDS = {
     "impression": 26185096,
     "click": 36674741,
     "event_block": 229384522,
     "heartbeat": 608375530,
     "sample_block": 967253959,
-    "archive_record": 914329801,
+    "archive_record": 1863734038,
 }
 COLUMNS = {"id": "int", "item": "string", "tags": "strings", "price": "float", "seen": "bool"}
 EVENT = {"at": 1_700_000_000_000, "id": 7, "item": "é", "tags": ["a", "b"], "price": 1.5, "seen": None}

@@ -1,13 +1,16 @@
 """The Avro archive, and opening the embedded log and a backfill."""
 
+import json
 import os
 from pathlib import Path
 
+import fastavro
 import pytest
 
 from pipeline.configuration.config import Config, parse_config
 from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError, DamagedError, LogError, LogReplacedError
+from pipeline.formats.schemas import load_schema
 from pipeline.logs.archive.archive_log import ArchiveLog
 from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.interface.topic_specs import partition_counts
@@ -109,6 +112,24 @@ def test_a_flipped_byte_is_reported_as_damage(folder, log, tmp_path):
     path.write_bytes(path.read_bytes().replace(b"rots", b"rotz"))
     with pytest.raises(DamagedError, match=r"record 0 of .* checksum"):
         ArchiveLog(folder).read("t", 1, 0)
+
+
+def test_keys_are_archived_and_files_of_releases_without_keys_are_read(log, tmp_path):
+    log.append("t", 0, [b"a", b"b"], keys=[b"first", b"second"])
+    folder = tmp_path / "archive"
+    write_archive(log, "t", folder)
+    assert ArchiveLog(folder).read("t", 0, 0) == log.read("t", 0, 0)
+    log.append("t", 1, [b"without a key"])
+    write_archive(log, "t", folder)
+    [path] = (folder / "t" / "1").iterdir()
+    with path.open("rb") as file:
+        rows = [{name: value for name, value in row.items() if name != "key"} for row in fastavro.reader(file)]
+    schema = json.loads(json.dumps(load_schema("archive_record").document))
+    schema["fields"] = [each for each in schema["fields"] if each["name"] != "key"]
+    with path.open("wb") as file:
+        fastavro.writer(file, schema, rows)
+    [record] = ArchiveLog(folder).read("t", 1, 0)
+    assert (record.value, record.key) == (b"without a key", None)
 
 
 def config(**logs) -> Config:
