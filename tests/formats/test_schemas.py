@@ -19,8 +19,8 @@ from pipeline.formats.schemas import (
 )
 from pipeline.logs.events.event_columns import event_document
 
-# Every stored record contains a schema id: if one changes, old records cannot be read any more. Files of archives contain
-# their schema instead.
+# Every stored record contains a schema id: if one changes, old records cannot be read any more. Files of archives
+# contain their schema instead.
 IDS = {
     "impression": 26185096,
     "click": 36674741,
