@@ -11,6 +11,8 @@ from pipeline.trainer.tables.table import Table
 
 _CHUNK_ROWS = 32_768
 """Rows that are read at once to be removed."""
+_SAMPLES = 256
+"""Rows whose worth decides which are swapped out."""
 
 
 class StoredRows(Protocol):
@@ -18,6 +20,9 @@ class StoredRows(Protocol):
 
     def rows(self, table: str, keys: UInt64s) -> UInt8s:
         """[n, row bytes] of `keys` [n], in any thread. Raises DamagedError."""
+
+    def about(self, table: str) -> int:
+        """About how many rows a table has, at most."""
 
     def pieces(self, table: str) -> Iterator[tuple[UInt64s, UInt8s]]:
         """All rows of a table, a bounded number at a time: keys [n] and rows [n, row bytes]. Raises DamagedError."""
@@ -72,6 +77,15 @@ class ColdTable:
         if len(cold):
             self.swap_in(cold, rows)
         return len(cold) > 0
+
+    def shrink(self, share: float) -> None:
+        """Swap out rows of least worth until about this share of the table is resident, while nothing is pinned."""
+        resident = self.table.resident_rows
+        excess = resident - int(share * len(self.table))
+        worths = np.sort(self.table.sample_worths(_SAMPLES)) if excess > 0 else np.empty(0)
+        if len(worths):
+            worth = float(worths[min(len(worths) * excess // resident + len(worths) // 8, len(worths) - 1)])
+            self.swap_out(worth, excess, resident, lambda: ())
 
     def remove(self, keys: UInt64s) -> int:
         """Remove the rows of `keys`, cold ones included; returns their number. Raises DamagedError."""

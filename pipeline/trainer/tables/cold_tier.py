@@ -89,6 +89,16 @@ class ColdTier:
         if excess > 0:
             self._swap_out(excess)
 
+    def share_of(self, rows: Mapping[str, int]) -> float:
+        """The share of so many rows of each table that the budget holds."""
+        needed = sum(count * self._tables[name].table.resident_row_bytes for name, count in rows.items())
+        return min(1.0, self._memory_bytes * (1 - _ROOM) / max(needed, 1))
+
+    def shrink(self, name: str, share: float) -> None:
+        """As `ColdTable.shrink`."""
+        if share < 1:
+            self._tables[name].shrink(share)
+
     def make_room(self) -> None:
         """Swap out everything beyond the budget, in as many passes as that takes, until one finds no row."""
         while (excess := self._excess()) > 0 and self._swap_out(excess) > 0:

@@ -20,6 +20,9 @@ from pipeline.trainer.tables.cold_tier import ColdTier
 from pipeline.trainer.tables.filtered_table import FilteredTable, TableState
 from pipeline.trainer.tables.model_input import InputField, ModelInput
 
+_IMPORTED_ROWS = 8_192
+"""Rows that are restored at once before those beyond the budget are swapped out."""
+
 
 @dataclass(frozen=True)
 class AdmittedBatch:
@@ -73,11 +76,18 @@ class Tables:
         self._matrix = np.zeros((rows, self._pooled + config.dense_columns), np.float32)
 
     def _restore(self, states: Mapping[str, TableState], stored: StoredRows, cold: ColdTier) -> None:
-        """Read the rows of the tables with a state, and swap out what is beyond the budget on the way."""
+        """Read the rows of the tables with a state.
+
+        Every table keeps about the same share of its rows, a slice at a time: a table never gives memory back.
+        """
+        share = cold.share_of({name: stored.about(name) for name in states})
         for name in states:
             for keys, rows in stored.pieces(name):
-                self.by_name[name].import_rows(keys, rows)
-                cold.make_room()
+                for start in range(0, len(keys), _IMPORTED_ROWS):
+                    part = slice(start, start + _IMPORTED_ROWS)
+                    self.by_name[name].import_rows(keys[part], np.ascontiguousarray(rows[part]))
+                    cold.shrink(name, share)
+        cold.make_room()
 
     def admit(self, prepared: PreparedBatch, at_ms: int, position: SamplePosition) -> AdmittedBatch:
         """Look up the batch's keys and make a row for each that is admitted.

@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.configuration.model.fields import Adagrad
 from pipeline.errors import InputError
+from pipeline.trainer.tables.cold_table import ColdTable
 from pipeline.trainer.tables.table import Table
 
 HALF_LIFE_S = 500.0
@@ -221,3 +222,37 @@ def test_what_would_lose_a_cold_row_is_refused(name):
     assert table.cold_rows == 3
     assert table.scan_digest() == table.digest() == digest
     assert table.swap_in(KEYS[:3], rows) == 3
+
+
+class DiskRows:
+    """The rows of one table as a chain of versions holds them."""
+
+    def __init__(self, keys, rows):
+        self.keys, self.packed = keys, rows
+
+    def about(self, table):
+        return len(self.keys)
+
+    def pieces(self, table):
+        yield self.keys, self.packed
+
+    def rows(self, table, keys):
+        return self.packed[np.searchsorted(self.keys, keys)]
+
+
+def test_table_restored_in_slices_takes_the_memory_of_what_stays():
+    keys = np.sort(np.random.default_rng(1).integers(0, 2**64, 200_000, np.uint64))
+    whole, restored = make(), make()
+    whole.admit(keys, 1)
+    whole.drain_changes()
+    disk = DiskRows(keys, whole.rows(keys).view(np.uint8).reshape(len(keys), -1))
+    cold = ColdTable("item", restored, disk)
+    for start in range(0, len(keys), 8_192):
+        part = slice(start, start + 8_192)
+        restored.import_rows(keys[part], disk.packed[part])
+        cold.shrink(0.4)
+    assert 0.38 < restored.resident_rows / len(keys) <= 0.41
+    assert restored.memory_bytes - restored.cold_bytes < 0.6 * whole.memory_bytes
+    assert restored.digest() == restored.scan_digest() == whole.digest()
+    assert cold.remove(keys[::3].copy()) == len(keys[::3])
+    assert len(restored) == len(keys) - len(keys[::3])
