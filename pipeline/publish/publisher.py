@@ -340,7 +340,9 @@ class Publisher:
             shares.append(part * dense.blocks.shares)
         allowed = math.ldexp(self._price.allowed(self._settings.loss, loss), -self._price.halvings)
         steps, self._price = self._price.for_steps, self._price.at(price_of_loss(missing, shares, allowed))
-        if self._price.for_steps != steps:
+        if self._price.for_steps > steps:
+            self._rescan()
+        elif self._price.for_steps < steps:
             self._scan()
 
     def _bound_sample(self) -> None:
@@ -430,15 +432,27 @@ class Publisher:
     def _scan(self) -> None:
         """Compare every row with the view: the rows that sending would improve, and the sample."""
         for name in self.views:
-            all_keys, parts, sampled = self._tables[name].keys(), [], [LossSample.empty()]
-            for start in range(0, len(all_keys), _CHUNK_ROWS):
-                keys = all_keys[start : start + _CHUNK_ROWS]
-                rows = self._tables[name].rows(keys)
-                scores = self._score(name, keys, rows)
-                parts.append(Withheld.empty().updated(_withheld_of(keys, rows, scores)))
-                sampled.append(LossSample.of(keys, rows, scores, self._price.halvings))
-            self._withheld[name] = Withheld.concatenated(parts)
-            self._sample[name] = LossSample(np.concatenate([part.entries for part in sampled]))
+            self._compare(name, self._tables[name].keys())
+
+    def _rescan(self) -> None:
+        """The same after steps became coarser, reading the withheld and sampled rows alone.
+
+        Grids of powers of two are nested: a row that finer steps bring no closer, coarser ones do not either.
+        """
+        for name in self.views:
+            self._compare(name, np.union1d(self._withheld[name].keys, self._sample[name].entries["key"]))
+
+    def _compare(self, name: str, among: UInt64s) -> None:
+        """Find the withheld rows and the sample of a table `among` these keys, which ascend."""
+        parts, sampled = [], [LossSample.empty()]
+        for start in range(0, len(among), _CHUNK_ROWS):
+            keys = among[start : start + _CHUNK_ROWS]
+            rows = self._tables[name].rows(keys)
+            scores = self._score(name, keys, rows)
+            parts.append(Withheld.empty().updated(_withheld_of(keys, rows, scores)))
+            sampled.append(LossSample.of(keys, rows, scores, self._price.halvings))
+        self._withheld[name] = Withheld.concatenated(parts)
+        self._sample[name] = LossSample(np.concatenate([part.entries for part in sampled]))
 
     def _digests(self) -> dict[str, int]:
         return {name: view.digest() for name, view in self.views.items()}

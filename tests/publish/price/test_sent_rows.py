@@ -1,5 +1,7 @@
 """What sending rows is worth and their bytes: the native batch against the same rule row by row; invalid input."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,16 @@ def test_a_row_keeps_its_step_until_it_is_off_by_more_than_a_factor_of_two():
     for exponent, kept in ((-11, -11), (-10, -9), (-9, -9), (-8, -9), (-7, -7)):
         _, payload = quantize(row, served, np.float32([1]), 4.0**exponent)
         assert payload[:1].view(np.int8)[0] == kept
+
+
+@pytest.mark.parametrize("dim", [1, 3, 8, 16])
+def test_a_row_that_finer_steps_bring_no_closer_is_brought_no_closer_by_coarser_ones(dim):
+    weights, served, curvature = case(dim, n=20_000)
+    units = [0.0, *(2.0**e for e in range(-20, 12, 2))]
+    improved = [score_rows(weights, served, curvature, unit).improves for unit in units]
+    assert improved[0].mean() > improved[-1].mean() > 0
+    for finer, coarser in pairwise(improved):
+        assert not (coarser & ~finer).any()
 
 
 def test_a_difference_costs_less_than_a_row_and_a_new_row_its_key_as_well():
