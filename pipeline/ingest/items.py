@@ -87,7 +87,7 @@ def _progress(log: Log, topic: str, key: bytes) -> tuple[int, int]:
     run, appended = 1, 0
     for records in read_to_end(log, topic, 0):
         for record in records:
-            if record.key == key:
+            if record.key == key and CHUNK_HEADER in record.headers:
                 run, appended = int(record.headers[FILE_HEADER].partition("-")[2]), int(record.headers[CHUNK_HEADER])
     return run, appended
 
@@ -112,7 +112,7 @@ def _unreadable(path: Path, failure: Exception) -> InputError:
 def _lines(path: Path, content: bytes, column: str) -> Iterator[tuple[str, ItemChange]]:
     """The changes of a file, each with its place for errors; empty lines are skipped. Raises InputError."""
     try:
-        lines = content.decode("utf-8-sig").splitlines()
+        lines = content.decode("utf-8-sig").split("\n")  # others end no line in JSON
     except UnicodeDecodeError as failure:
         raise _unreadable(path, failure) from None
     for number, line in enumerate(lines, 1):

@@ -3,7 +3,8 @@
     key 7    {"item": 7, "price": 2.5}    item 7 is new, or has these columns instead of those before
     key 7                                 without a value: item 7 is removed
 
-A name is the value of the item column, a text or an integer; the key is its JSON. Records without a key are accepted
+A name is the value of the item column, a text or an integer; the key is its JSON, with characters beyond ASCII as they
+are: Kafka's compaction compares bytes. Records without a key are accepted
 too: they hold an object, or a list of them, and remove an item by `{"item": 7, "$removed": true}`. A `$` cannot occur
 in the name of a column.
 """
@@ -43,7 +44,8 @@ def change_of(item: Any, column: str) -> ItemChange:
     if REMOVED not in item:
         return ItemChange(name, item)
     if item[REMOVED] is not True or len(item) != 2:
-        raise InputError(f'a removal is {{"{column}": {json.dumps(name)}, "{REMOVED}": true}}, got {json.dumps(item)}')
+        given = ", ".join(map(ascii, item))
+        raise InputError(f'a removal is {{"{column}": {json.dumps(name)}, "{REMOVED}": true}}, got the columns {given}')
     return ItemChange(name, None)
 
 
@@ -59,6 +61,8 @@ def name_of(item: dict[str, Any], column: str) -> ItemName:
     if not isinstance(name, ItemName) or isinstance(name, bool):
         known = ", ".join(map(str, item)) or "none"
         raise InputError(f"{column} is {name!r}, wanted a text or an integer. the columns are: {known}")
+    if isinstance(name, str) and not _encodable(name):
+        raise InputError(f"{column} is {name!a}, which is no text of unicode characters")
     return name
 
 
@@ -91,7 +95,7 @@ def decode_changes(value: bytes, column: str, key: bytes | None = None) -> tuple
     for item in content if isinstance(content, list) else [content]:
         try:
             change = change_of(item, column)
-            if key is not None and _name_in(key) != change.name:
+            if key is not None and key != key_of(change.name):
                 shown, wanted = key.decode("utf-8", "replace"), key_of(change.name).decode()
                 raise InputError(f"item {change.name!r} has the key {shown}, wanted {wanted}")
             changes.append(change)
@@ -110,15 +114,19 @@ def encode_change(change: ItemChange) -> bytes:
 
 
 def _removal(key: bytes) -> tuple[list[ItemChange], list[str]]:
-    name = _name_in(key)
-    if name is None:
-        return [], [f"the key of a removal is {key.decode('utf-8', 'replace')}, wanted the name of an item as json"]
-    return [ItemChange(name, None)], []
-
-
-def _name_in(key: bytes) -> ItemName | None:
+    """Of a key in the form of `key_of` alone: others would be other keys to a compacted topic."""
     try:
         name = json.loads(key)
+        if isinstance(name, ItemName) and not isinstance(name, bool) and key_of(name) == key:
+            return [ItemChange(name, None)], []
     except (ValueError, RecursionError):
-        return None
-    return name if isinstance(name, ItemName) and not isinstance(name, bool) else None
+        pass
+    return [], [f"the key of a removal is {key.decode('utf-8', 'replace')}, wanted the name of an item as json"]
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a half of a surrogate pair, which JSON can escape
+        return False
+    return True

@@ -84,6 +84,8 @@ def test_a_file_that_was_appended_before_is_known_from_the_last_record_of_each_k
         ({"itme": 4}, "line 4: item is None, wanted a text or an integer. the columns are: itme"),
         ({"item": 4, "prize": 1}, "goods.jsonl, line 4: has column prize, which impressions do not have"),
         ({"item": 4, "price": "dear"}, "goods.jsonl, line 4: column price: got 'dear', wanted float"),
+        ('{"item": "\u2028\u0085"}', "goods.jsonl, line 4: column item: got '\\u2028\\x85', wanted int"),
+        ({"item": "\ud800"}, "goods.jsonl, line 4: item is '\\ud800', which is no text of unicode characters"),
         ({"item": 4, "$removed": False}, 'goods.jsonl, line 4: a removal is {"item": 4, "$removed": true}'),
     ],
 )

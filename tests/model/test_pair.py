@@ -68,7 +68,20 @@ def build(inputs):
     return keras.Model(inputs, {"click": layers.Dense(1)(layers.Concatenate()([inputs["item"], inputs["price"]])),
                                 "bought": layers.Dense(1)(inputs["user"])})
 """
-NETWORKS = {"attention": ATTENTION, "history": HISTORY, "masked": MASKED, "folded": FOLDED, "apart": APART}
+AGAIN = """
+import keras
+from keras import layers
+
+def build(inputs):
+    twice = layers.Dense(5, activation="tanh")
+    user, item = twice(inputs["user"]), layers.Dense(5)(inputs["item"])
+    pair = twice(layers.Add()([user, item]))
+    joined = layers.Concatenate()([pair, user, inputs["age"], inputs["price"], layers.Flatten()(inputs["seen"])])
+    return keras.Model(inputs, {"click": layers.Dense(1)(joined), "bought": layers.Dense(1)(joined)})
+"""
+NETWORKS = {
+    "attention": ATTENTION, "history": HISTORY, "masked": MASKED, "folded": FOLDED, "apart": APART, "again": AGAIN,
+}  # fmt: skip
 ITEMS = {"item", "price"}
 
 
@@ -151,7 +164,7 @@ def test_layers_of_one_side_are_computed_with_it(tmp_path):
     assert width_of(pair.items) == 4 + 4  # key, and what it is computed of
 
 
-@pytest.mark.parametrize("name", ["masked", "folded"])
+@pytest.mark.parametrize("name", ["masked", "folded", "again"])
 def test_a_network_that_cannot_be_cut_above_its_inputs_is_cut_at_them(tmp_path, name):
     pair = pair_of(network_of(tmp_path, NETWORKS[name]), "click")
     assert width_of(pair.users) == 5 + 3 * 3 + 1  # without the mask of the list, which neither reads

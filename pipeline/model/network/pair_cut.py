@@ -30,20 +30,25 @@ class PairCut:
         """Above every layer whose inputs one side decides alone; `of_items` names the inputs of items.
 
         It is `at_inputs` if layers mask elements implicitly, because a cut would lose the mask, if a tensor is not of a
-        row per sample, or if an output depends on one side alone.
+        row per sample, if an output depends on one side alone, or if a layer at the cut is called above it once more:
+        Keras would take that call for an input, too.
         """
-        cut = cls(*(tuple(side) for side in _sides(found, of_items)))
+        (users, items), above = _sides(found, of_items)
+        cut = cls(tuple(users), tuple(items))
         carried = all(t.dtype in _CARRIED and _in_rows(t.shape) for t in (*cut.users, *cut.items))
         outputs = {id(t) for t in found.outputs.values()}
         alone = outputs & {id(t) for t in (*cut.users, *cut.items)}
-        if carried and not alone and not any(map(_masks, network._flatten_layers())):
+        again = above & {id(node_of(t).operation) for t in (*cut.users, *cut.items)}
+        if carried and not alone and not again and not any(map(_masks, network._flatten_layers())):
             return cut
         return cls.at_inputs(network, found.inputs, of_items)
 
 
-def _sides(found: Subnetwork, of_items: Collection[str]) -> tuple[list[Any], list[Any]]:
-    """The last tensors that depend on users, and on items, alone, on the way from the inputs to the outputs."""
+def _sides(found: Subnetwork, of_items: Collection[str]) -> tuple[tuple[list[Any], list[Any]], set[int]]:
+    """The last tensors that depend on users, and on items, alone, on the way from the inputs to the outputs; and the
+    ids of the layers above them."""
     cut: tuple[list[Any], list[Any]] = ([], [])
+    above: set[int] = set()
     seen, waiting = set(), list(found.outputs.values())
     while waiting:
         tensor = waiting.pop()
@@ -52,10 +57,11 @@ def _sides(found: Subnetwork, of_items: Collection[str]) -> tuple[list[Any], lis
         seen.add(id(tensor))
         sides = {name in of_items for name in inputs_of([tensor])}
         if len(sides) > 1:
+            above.add(id(node_of(tensor).operation))
             waiting.extend(node_of(tensor).input_tensors)
         else:
             cut[sides.pop()].append(tensor)
-    return cut
+    return cut, above
 
 
 def _in_rows(shape: Any) -> bool:

@@ -32,7 +32,7 @@ def read_items(path: Path, column: str) -> Items:
         InputError: the file cannot be read, is empty, or a line is not an object with a name of its own.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # others end no line in JSON
     except (OSError, UnicodeDecodeError) as failure:
         raise _unreadable(path, failure) from None
     found: dict[ItemName, dict[str, Any]] = {}

@@ -266,7 +266,12 @@ class Committer:
             return False
         if gate == "corrupted" and settings.on_corrupted is not None:
             return False
-        return self._levels.schedule.full_due(log_ms) or self._levels.schedule.incremental_due_by_time(log_ms)
+        return self.file_due(log_ms)
+
+    def file_due(self, log_ms: int) -> bool:
+        """Whether a file is due by the log's time."""
+        schedule = self._levels.schedule
+        return schedule.full_due_by_time(log_ms) or schedule.incremental_due_by_time(log_ms)
 
     def outputs_with_file(self, first: FirstBatch, snapshot: BoundarySnapshot) -> Float32s:
         """[n, labels] what serving would compute of the first batch after CURRENT with the file that is due.

@@ -299,9 +299,15 @@ class TrainerShard:
         self._first = FirstBatch.of(self._config, prepared, inputs, outputs)
 
     def _publish_held_file(self, prepared: PreparedBatch) -> None:
-        """Before the first batch after a commit: publish the file that the gate held there, if the batch allows it."""
-        gate = self._progress.gate
-        if self._checked or gate is None or gate.state == "healthy":
+        """Before the first batch after a commit: publish the file that the gate held there, if the batch allows it.
+
+        Later batches decide nothing: what was learned since would be in the version, and its rows are not scored yet.
+        """
+        gate, checked = self._progress.gate, self._checked
+        self._checked = True
+        if checked or self._uncommitted or gate is None or gate.state == "healthy":
+            return
+        if not self.committer.file_due(self._progress.last_at_ms):  # else training would wait for the commit
             return
         self.committer.drain()
         while self.committer.holds_file(gate.state, self._progress.last_at_ms):

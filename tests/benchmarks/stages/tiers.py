@@ -32,7 +32,7 @@ _SHARE = 0.5
 
 
 def measure(folder: Path, quick: bool) -> list[Figure]:
-    fields, values, rows = (4, 10_000, 20_000) if quick else (26, 400_000, 400_000)
+    fields, values, rows = (4, 10_000, 60_000) if quick else (26, 400_000, 400_000)
     return [
         figure
         for exponent in ((1.2,) if quick else (1.2, ZIPF))

@@ -155,6 +155,8 @@ def test_after_a_version_that_is_not_finite_changes_are_embedded_by_the_one_in_u
         b'{"item": 7, "price": 3e38}',
         b'{"item": 7, "$removed": 1}',
         b'{"item": 7, "$removed": true, "price": 1}',
+        b'{"item": "\\ud800"}',
+        b'{"item": 7, "$removed": %s%s}' % (b"[" * 900, b"]" * 900),
     ],
 )
 def test_a_wrong_change_is_counted_and_the_others_apply(by_topic, record):

@@ -116,6 +116,20 @@ def replaced_at_every_commit(project, log):
         trainer.close()
 
 
+def test_only_the_first_batch_after_a_commit_decides_also_if_a_sweep_follows_each_batch(tmp_path):
+    """A state that turns, and a file that becomes due, within the batches of a version lets nothing out among them."""
+    found = []
+    for name, expiry in (("none", {}), ("sweeps", {"ttl_s": 1e6, "sweep_every_s": BATCH})):
+        document = settings() | {"train": written(every=10)["train"]}
+        document["publish"] |= {"incremental_every_s": 300.0}
+        document["fields"] = [field | {"expiry": expiry} for field in document["fields"]]
+        project, log, store = shop(tmp_path / name, document, bad=3 * BATCH, after=800)
+        train(project, log)
+        found.append([(v.offset, v.row, quality.gate, quality.file_check) for v, quality, _ in versions(store)])
+    assert found[0] == found[1]
+    assert {check for *_, check in found[1]} == {None, "calibration", "passed"}
+
+
 @pytest.mark.parametrize("level", ["incremental", "full"])
 def test_a_trainer_that_is_replaced_at_every_commit_publishes_the_same(tmp_path, level):
     found = []
