@@ -339,10 +339,13 @@ class Publisher:
             missing.append(part * dense.blocks.missing(self._price.dense_scale * abs(loss)))
             shares.append(part * dense.blocks.shares)
         allowed = math.ldexp(self._price.allowed(self._settings.loss, loss), -self._price.halvings)
-        steps, self._price = self._price.for_steps, self._price.at(price_of_loss(missing, shares, allowed))
-        if self._price.for_steps > steps:
+        self._set_price(self._price.at(price_of_loss(missing, shares, allowed)))
+
+    def _set_price(self, price: Price) -> None:
+        steps, self._price = self._price.for_steps, price
+        if price.for_steps > steps:
             self._rescan()
-        elif self._price.for_steps < steps:
+        elif price.for_steps < steps:
             self._scan()
 
     def _bound_sample(self) -> None:

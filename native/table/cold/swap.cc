@@ -9,7 +9,7 @@
 
 namespace springtide {
 
-// A free row number is in nobody's index entry, whatever its bytes are.
+// The index has no entry for a free row number, whatever its bytes are.
 bool Table::may_swap_out(uint32_t row) const { return !touched_.is_set(row) && find(key_of(row)) == row; }
 
 double Table::worth_of(uint32_t row) const {

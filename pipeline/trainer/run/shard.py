@@ -303,19 +303,16 @@ class TrainerShard:
 
         Later batches decide nothing: what was learned since would be in the version, and its rows are not scored yet.
         """
-        gate, checked = self._progress.gate, self._checked
-        self._checked = True
-        if checked or self._uncommitted or gate is None or gate.state == "healthy":
-            return
-        if not self.committer.file_due(self._progress.last_at_ms):  # else training would wait for the commit
-            return
-        self.committer.drain()
-        while self.committer.holds_file(gate.state, self._progress.last_at_ms):
-            self._check = self._check_file(prepared, gate)
-            if self._check is None or not self._check.passed:
-                break
-            self.commit()
+        gate, log_ms = self._progress.gate, self._progress.last_at_ms
+        first = not (self._checked or self._uncommitted)
+        if first and gate and gate.state != "healthy" and self.committer.file_due(log_ms):
             self.committer.drain()
+            while self.committer.holds_file(gate.state, log_ms):
+                self._check = self._check_file(prepared, gate)
+                if self._check is None or not self._check.passed:
+                    break
+                self.commit()
+                self.committer.drain()
         self._checked = True
 
     def _check_file(self, prepared: PreparedBatch, gate: Gate) -> FileCheck | None:

@@ -112,9 +112,7 @@ class ByScore(Publisher):
         self._sent, self._allowed = sent, allowed
 
     def _find_price(self, at_s: int, loss: float, dense: Any) -> None:
-        steps, self._price = self._price.for_steps, self._leader.publisher._price
-        if self._price.for_steps != steps:
-            self._scan()
+        self._set_price(self._leader.publisher._price)
 
     def _select(self, at_s: int, hold: bool) -> dict[str, np.ndarray]:
         scores, costs = {}, {}
