@@ -8,6 +8,7 @@ from pipeline.versions.store.version_store import VersionStore
 from tests.support.command.command_line import springtide
 from tests.torture.head import Head
 from tests.torture.run import judge
+from tests.torture.site import is_stopped
 
 
 def test_a_trainer_that_continues_after_another_took_over_cannot_commit(site, load, tmp_path):
@@ -45,10 +46,17 @@ def stop_at(site, job, point):
 
 
 def failure_of(site, job, zombie):
-    """Continue the zombie; returns the failure of its job."""
-    os.kill(zombie, signal.SIGCONT)
-    row = site.wait_for(lambda: [r for r in site.jobs() if r["job"] == job and r["last_failure"]], "nothing fails")
-    return row[0]["last_failure"]
+    """Continue the zombie until its job fails; returns the failure.
+
+    Its other shard may stop it once more, before the first one's failure has reached Flink.
+    """
+
+    def failed():
+        if is_stopped(zombie):
+            os.kill(zombie, signal.SIGCONT)
+        return [row for row in site.jobs() if row["job"] == job and row["last_failure"]]
+
+    return site.wait_for(failed, "nothing fails")[0]["last_failure"]
 
 
 def continue_to_end(site, load, job):
