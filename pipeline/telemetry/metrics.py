@@ -59,7 +59,7 @@ GATE_EVIDENCE = _read(
 )
 GATE_FILE_CHECKS = _count(
     "springtide_gate_file_checks_total",
-    "Checks of files that are due while the gate is not healthy, by outcome: passed, loss, calibration.",
+    "Checks of files that are due while the gate is not healthy, by outcome: passed, loss, calibration, unmeasured.",
     "shard",
     "kind",
 )

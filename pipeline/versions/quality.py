@@ -22,7 +22,7 @@ class Quality:
         gate: state of the gate: healthy, uncertain or corrupted; None without a gate.
         held: whether the gate kept the version's rows from serving.
         file_check: of the file that was due at the parent while the gate was not healthy: passed, or what held it:
-            loss, calibration; None if none was checked.
+            loss, calibration, or unmeasured without labels; None if none was checked.
         file_check_loss: what serving would have lost by that file, relative to the trainer's loss, on the same batch.
     """
 

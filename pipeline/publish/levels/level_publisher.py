@@ -70,9 +70,12 @@ class LevelPublisher:
         In a generation without a file, and if a delta in between was dropped, this publishes a full.
         """
         version = self._current(views)
-        if version is None or self.schedule.published_sequence(version.delta) == version.delta.to_sequence:
+        if version is None:
             return None
-        deltas = self.schedule.deltas_since_published(version.delta)
+        id = version.delta.to_version
+        if self.schedule.published_sequence(id) == id.sequence:
+            return None
+        deltas = self.schedule.deltas_since_published(id)
         return self._write(merge_deltas(deltas, version) if deltas else full_delta(version))
 
     def publish_due(

@@ -1,11 +1,13 @@
 """Which file of a shard is to be published next, by the log's time and by what was published. Changes nothing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.configuration.model.training import Publish
 from pipeline.errors import VersionError
 from pipeline.versions.deltas.delta import Delta, Level, decode_delta
 from pipeline.versions.ledger.published_table import PublishedPointer
+from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 
 
@@ -25,8 +27,7 @@ class PublishSchedule:
         id = self._versions.current(self._shard)
         if id is None or level == "full":
             return "full"
-        current = decode_delta(self._versions.delta(id))
-        if self.published_sequence(current) == current.to_sequence:
+        if self.published_sequence(id) == id.sequence:
             return None
         return "full" if self.needs_full() else level
 
@@ -45,12 +46,7 @@ class PublishSchedule:
     def needs_full(self) -> bool:
         """Whether CURRENT needs a full: its generation has no file, or a delta since the latest file was dropped."""
         id = self._versions.current(self._shard)
-        if id is None:
-            return False
-        current = decode_delta(self._versions.delta(id))
-        if self.published_sequence(current) == current.to_sequence:
-            return False
-        return not self.deltas_since_published(current)
+        return id is not None and self._start_of_incremental(id) is None
 
     def _is_due(self, levels: Sequence[str], every_s: float | None, log_ms: int) -> bool:
         """Whether `every_s` has passed since the latest file of `levels`."""
@@ -75,20 +71,28 @@ class PublishSchedule:
     def _latest(self, level: str) -> PublishedPointer | None:
         return self._versions.ledger.published.latest(self.pointer_level(level), self._shard)
 
-    def published_sequence(self, current: Delta) -> int | None:
+    def published_sequence(self, current: VersionId) -> int | None:
         """The latest sequence published as a file in CURRENT's generation."""
         pointers = [self._latest(level) for level in ("full", "incremental")]
         sequences = [p.id.sequence for p in pointers if p and p.id.generation == current.generation]
         return max(sequences, default=None)
 
-    def deltas_since_published(self, current: Delta) -> list[Delta]:
-        """The deltas from the latest published file to CURRENT; empty if some were dropped or they cross a rollback."""
-        since = self.published_sequence(current)
-        if since is None and current.generation > 0:
-            return []
-        lineage = self._versions.lineage(self._shard)
-        ids = [v.id for v in lineage if v.id.generation == current.generation and v.id.sequence > (since or 0)]
-        deltas = [decode_delta(self._versions.delta(id)) for id in ids]
-        starts = [since or 0, *(d.to_sequence for d in deltas[:-1])]
-        complete = all(d.level == "realtime" and d.from_sequence == s for d, s in zip(deltas, starts, strict=True))
-        return deltas if complete else []
+    def deltas_since_published(self, current: VersionId) -> list[Delta]:
+        """The deltas from the latest published file to CURRENT; empty if some were dropped or they cross a rollback.
+
+        Raises VersionError, DamagedError.
+        """
+        start = self._start_of_incremental(current)
+        sequences = range(current.sequence if start is None else start, current.sequence)
+        return [decode_delta(self._versions.delta(replace(current, sequence=n + 1))) for n in sequences]
+
+    def _start_of_incremental(self, current: VersionId) -> int | None:
+        """The sequence that an incremental up to CURRENT starts at; None if some delta of it was dropped.
+
+        A generation begins with serving's nothing, or with a reverse delta, which no incremental can hold. After that
+        each version has one realtime delta, from the sequence before.
+        """
+        start = self.published_sequence(current)
+        if start is None and current.generation > 0:
+            return None
+        return start or 0 if self._versions.ledger.retains_all(start or 0, current) else None

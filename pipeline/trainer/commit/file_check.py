@@ -7,6 +7,8 @@ serving would predict with the file, by the rows and dense weights that the next
   (`served_loss`), and
 - the labels of the batch do not object: they are calibrated within the tolerances of the gate (`Gate.objects`).
 
+A batch that shows one of the two not at all, for it observes no label that has it, checks nothing: the file stays held.
+
 Then a version that learns nothing sends what was held, and the file follows. Else it stays held until the next commit,
 whose first batch decides again. All of this is a function of version and log: a trainer that takes over between the two
 commits checks the same batch.
@@ -25,21 +27,25 @@ class FileCheck:
     Attributes:
         loss: what serving would lose, relative to the trainer's loss; None if the batch does not show it.
         allowed: the most that passes.
-        calibrated: whether the labels of the batch do not object.
+        calibrated: whether the labels of the batch do not object; None if it has none of the gate's label.
     """
 
     loss: float | None
     allowed: float
-    calibrated: bool
+    calibrated: bool | None
 
     @property
     def outcome(self) -> str:
-        """`passed`, or what the check objects to: `loss` or `calibration`.
+        """`passed`, or what holds the file: `loss`, `calibration`, or `unmeasured`.
 
         >>> FileCheck(0.0003, 0.0008, True).outcome, FileCheck(0.003, 0.0008, True).outcome
         ('passed', 'loss')
+        >>> FileCheck(None, 0.0008, True).outcome, FileCheck(0.0003, 0.0008, None).outcome
+        ('unmeasured', 'unmeasured')
         """
-        if self.loss is None or self.loss > self.allowed:
+        if self.loss is None or self.calibrated is None:
+            return "unmeasured"
+        if self.loss > self.allowed:
             return "loss"
         return "passed" if self.calibrated else "calibration"
 

@@ -324,7 +324,8 @@ class TrainerShard:
             outputs = self.committer.outputs_with_file(first, self._snapshot(flush=False))
         except ModelError:  # the step fails on this batch likewise, and halts the shard
             return None
-        calibrated = not gate.objects(gate_samples(self._config, prepared, outputs))
+        samples = gate_samples(self._config, prepared, outputs)
+        calibrated = not gate.objects(samples) if len(samples) else None
         check = FileCheck(relative_loss(first, outputs), ALLOWED * self._config.publish.loss, calibrated)
         metrics.GATE_FILE_CHECKS.labels(str(self._shard), check.outcome).inc()
         return check

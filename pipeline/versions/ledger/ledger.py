@@ -159,6 +159,17 @@ class Ledger:
         last_sequences = self._last_sequences(shard)
         return [v for v in self.versions(shard) if v.id.sequence <= last_sequences.get(v.id.generation, -1)]
 
+    def retains_all(self, after: int, upto: VersionId) -> bool:
+        """Whether each version of the generation of `upto` after the sequence `after`, up to `upto`, is retained.
+
+        Counts in the primary key: no row is read.
+        """
+        rows = self._database.read(
+            "SELECT count(*) AS n FROM version WHERE shard = ? AND generation = ? AND sequence > ? AND sequence <= ?",
+            (upto.shard, upto.generation, after, upto.sequence),
+        )
+        return bool(rows[0]["n"] == upto.sequence - after)
+
     def change_files(self, shard: int) -> ChangeFiles:
         """The files that the shard's versions are restored from."""
         rows = self._database.read("SELECT * FROM change_file WHERE shard = ?", (shard,))

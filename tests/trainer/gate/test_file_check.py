@@ -4,9 +4,11 @@ import copy
 import threading
 from itertools import pairwise
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from pipeline.cli.commands.jobs.status import _collect, _summarize
+from pipeline.cli.commands.jobs.status import _collect, _held_files, _summarize
 from pipeline.logs.open import open_log
 from pipeline.serving.replica import Replica
 from pipeline.telemetry import metrics
@@ -177,6 +179,25 @@ def test_a_file_that_mispredicts_the_newest_labels_is_held(tmp_path):
     assert_followed(project, log, store)
 
 
+def test_a_batch_without_labels_of_the_gate_leaves_a_file_held(tmp_path):
+    """Until the hundredth batch, the first one of every version consists of compensations alone."""
+    project, samples = make_project(tmp_path, settings()), traffic(BATCH, 2_000)
+    number = np.arange(len(samples)) // BATCH
+    without = (number % EVERY == 0) & (number < 100)
+    kinds = np.where(without, "compensation", samples["kind"].to_numpy(zero_copy_only=False))
+    samples = samples.set_column(samples.schema.get_field_index("kind"), "kind", pa.array(kinds))
+    log, store, before = open_log(project), VersionStore(project), checks("unmeasured")
+    append_samples(log, project, samples, block_rows=BATCH)
+    train(project, log)
+    outcomes = [(version.offset, quality.file_check) for version, quality, _ in versions(store) if quality.file_check]
+    unmeasured = [offset for offset, outcome in outcomes if outcome == "unmeasured"]
+    assert len(unmeasured) == checks("unmeasured") - before > 1
+    assert max(unmeasured) <= 100 <= min(offset for offset, outcome in outcomes if outcome == "passed")
+    held = range(unmeasured[0] // EVERY - 1, unmeasured[-1] // EVERY)
+    assert not set(held) & set(published(project))
+    assert_followed(project, log, store)
+
+
 def test_status_and_a_warning_show_what_holds_a_file(tmp_path):
     project, log, store = shop(tmp_path, settings(loss=1e-12), after=700)
     train(project, log)
@@ -184,6 +205,13 @@ def test_status_and_a_warning_show_what_holds_a_file(tmp_path):
     shown = _summarize(_collect(project, log), now_ms=0)
     assert shown["warnings"][1].startswith("a file of shard 0 is due and held: its check measured a loss of ")
     assert "allowed 4e-12" in shown["warnings"][1]
+
+
+@pytest.mark.parametrize(("loss", "shown"), [(None, "measured no loss"), (0.0, "measured a loss of 0,")])
+def test_a_loss_that_was_not_measured_is_not_shown_as_zero(loss, shown):
+    held = {"check": "loss", "loss": loss, "allowed": 0.1}
+    (warning,) = _held_files([{"shard": 0, "held_file": held}])
+    assert shown in warning
 
 
 def test_a_corrupted_shard_that_holds_checks_nothing(tmp_path):

@@ -177,11 +177,22 @@ def _warnings(join: Mapping[str, Any], trainer: list[dict[str, Any]]) -> list[st
 
 def _held_files(trainer: list[dict[str, Any]]) -> list[str]:
     return [
-        f"a file of shard {row['shard']} is due and held: its check measured a loss of {held['loss'] or 0:.2g}, "
-        f"allowed {held['allowed']:.2g}, and objects to the {held['check']}. hint: runbooks/incidents/gate.md"
+        f"a file of shard {row['shard']} is due and held: {_check_of(held)}. hint: runbooks/incidents/gate.md"
         for row in trainer
         if (held := row.get("held_file"))
     ]
+
+
+def _check_of(held: Mapping[str, Any]) -> str:
+    """What the check of a held file found.
+
+    >>> _check_of({"check": "unmeasured", "loss": None, "allowed": 0.0008})
+    'its check measured no loss, allowed 0.0008, and waits for a batch that observes the labels'
+    """
+    loss = "no loss" if held["loss"] is None else f"a loss of {held['loss']:.2g}"
+    waits = "waits for a batch that observes the labels"
+    why = waits if held["check"] == "unmeasured" else f"objects to the {held['check']}"
+    return f"its check measured {loss}, allowed {held['allowed']:.2g}, and {why}"
 
 
 def _job_row(job: Mapping[str, Any], now_ms: int) -> dict[str, Any]:

@@ -79,7 +79,8 @@ class Gate:
         """Whether n samples alone show that the predictions in `samples` are not calibrated. Counts nothing.
 
         If no source is off by more than its tolerance, an objection has a probability of 1 % at most: the product of
-        independent e-values is one, and the mean of an e-value is at most 1 (Markov's inequality, k at once).
+        independent e-values is one, and the mean of an e-value is at most 1 (Markov's inequality, k at once). Without
+        samples there is no evidence and so no objection, which shows nothing of the predictions.
         """
         evidence = self._calibration_evidence(samples)
         return bool(evidence.max() >= np.log(evidence.size / _FALSE_OBJECTIONS))
