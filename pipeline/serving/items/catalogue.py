@@ -53,6 +53,20 @@ class ItemPiece:
     """Of n items."""
 
 
+@dataclass(frozen=True)
+class CatalogueChange:
+    """What becomes of some items; of each the last state."""
+
+    removed: UInt64s
+    """[m] ids, of items of the catalogue."""
+    names: list[ItemName]
+    """Of the n items that are new or replaced."""
+    put: ItemPiece
+    """They."""
+    read: int
+    """How many different items the changes named, also unknown and refused ones."""
+
+
 class Catalogue:
     """Not thread-safe. An item that is put again replaces the one before."""
 
@@ -62,35 +76,26 @@ class Catalogue:
         self._pieces: list[ItemPiece] = []
         self._merged = 0
 
-    def put(self, names: Sequence[ItemName], items: Described) -> UInt64s:
-        """Insert or replace n items, each once; returns their ids, [n] uint64.
-
-        Raises InputError for two names with one id; nothing is changed.
-        """
-        for place, other in self.clashes(names).items():
-            raise InputError(f"items {names[place]!r} and {other!r} have one id. hint: rename one of them")
+    def put(self, names: Sequence[ItemName], items: Described) -> None:
+        """Insert n items, each once. Raises InputError for two names with one id; nothing is changed."""
         ids = ids_of(names)
-        self.names |= zip(ids.tolist(), names, strict=True)
-        if len(ids):
-            self._pieces.append(ItemPiece(ids, items))
-        return ids
-
-    def clashes(self, names: Sequence[ItemName]) -> dict[int, ItemName]:
-        """Places of names whose id another item has, of the catalogue or of the names before; with its name."""
-        found: dict[int, ItemName] = {}
         new: dict[int, ItemName] = {}
-        for place, (id, name) in enumerate(zip(ids_of(names).tolist(), names, strict=True)):
-            other = self.names[id] if id in self.names else new.setdefault(id, name)
+        for id, name in zip(ids.tolist(), names, strict=True):
+            other = self.names.get(id, new.setdefault(id, name))
             if other != name:
-                found[place] = other
-        return found
+                raise InputError(f"items {name!r} and {other!r} have one id. hint: rename one of them")
+        self._put(names, ItemPiece(ids, items))
 
-    def remove(self, names: Sequence[ItemName]) -> UInt64s:
-        """Remove items; returns the ids of those that existed, [m] uint64."""
-        found = [id for id, name in zip(ids_of(names).tolist(), names, strict=True) if self.names.get(id) == name]
-        for id in found:
+    def apply(self, change: CatalogueChange) -> None:
+        """Remove, insert and replace items."""
+        for id in change.removed.tolist():
             del self.names[id]
-        return np.array(found, np.uint64)
+        self._put(change.names, change.put)
+
+    def _put(self, names: Sequence[ItemName], piece: ItemPiece) -> None:
+        self.names |= zip(piece.ids.tolist(), names, strict=True)
+        if names:
+            self._pieces.append(piece)
 
     def pieces(self) -> Iterator[ItemPiece]:
         """All items, up to ITEMS_AT_ONCE at a time, by ascending id."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.arrays.types import Float32s, Int64s, UInt64s
 from pipeline.features.plan import Features
+from pipeline.serving.items.embedder import EmbeddedItems
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.replica import Replica
 
@@ -32,12 +33,12 @@ class Sample:
     """[n, dim]"""
 
     @classmethod
-    def of(cls, pieces: Iterable[tuple[UInt64s, Float32s]]) -> "Sample":
+    def of(cls, pieces: Iterable[EmbeddedItems]) -> "Sample":
         """The items of all pieces."""
         ids, vectors = [np.empty(0, np.uint64)], [np.empty((0, 0), np.float32)]
-        for some, theirs in pieces:
-            ids.append(some)
-            vectors.append(theirs)
+        for items in pieces:
+            ids.append(items.ids)
+            vectors.append(items.vectors)
         return cls(np.concatenate(ids), np.concatenate(vectors[1:] or vectors))
 
 

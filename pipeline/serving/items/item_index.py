@@ -92,7 +92,11 @@ def without_direction(vectors: Float32s, normalised: bool) -> Bools:
 
 
 def best_of(ids: UInt64s, scores: Float32s, k: int) -> tuple[UInt64s, Float32s]:
-    """The best k of items [n] by scores [n], and theirs."""
+    """The best k of items [n] by scores [n], and theirs; an item without a finite one is left out, and counted."""
+    finite = np.isfinite(scores)
+    if not finite.all():
+        metrics.RECALL_UNSCORED.inc(int((~finite).sum()))
+        ids, scores = ids[finite], scores[finite]
     best = best_items(scores, ids, k)
     return ids[best], scores[best]
 

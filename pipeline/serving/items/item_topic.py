@@ -1,45 +1,43 @@
-"""Follows the topic of items: the last change of each item since the read before. A wrong record is left out, counted
-and logged, so that it does not hold the others.
-"""
+"""Reads the topic of items: the changes of its records in their order, and what is wrong with the others."""
 
-import structlog
+from dataclasses import dataclass
 
 from pipeline.logs.interface.log import Log
-from pipeline.process.clock import Clock
-from pipeline.process.log_limit import LogLimit
-from pipeline.recall.item_changes import ItemChange, ItemName, decode_changes
-from pipeline.telemetry import metrics
+from pipeline.recall.item_changes import ItemChange, decode_changes
 
-logger = structlog.get_logger(__name__)
+
+@dataclass(frozen=True)
+class ReadChanges:
+    """What some records hold."""
+
+    changes: list[ItemChange]
+    """In the order of the records."""
+    problems: list[str]
+    """Of changes that are left out, each with its offset."""
+    end: int
+    """The offset after the records."""
 
 
 class ItemTopic:
-    """Not thread-safe."""
+    """Thread-safe."""
 
-    def __init__(self, log: Log, topic: str, column: str, clock: Clock) -> None:
-        """Start before the first record. `column` names the items."""
-        self._log, self._topic, self._column, self._limit = log, topic, column, LogLimit(clock)
+    def __init__(self, log: Log, topic: str, column: str) -> None:
+        """Create the topic if there is none. `column` names the items. Raises LogError."""
+        self._log, self._topic, self._column = log, topic, column
         log.create_topic(topic, 1)
-        self.rewind()
 
-    def rewind(self) -> None:
-        """Read from the first record again."""
-        self._position = self._log.begin_offset(self._topic, 0)
+    def begin(self) -> int:
+        """The offset of the first record. Raises LogError."""
+        return self._log.begin_offset(self._topic, 0)
 
-    def read(self) -> list[ItemChange]:
-        """The items changed by the next records, each once; empty at the end of the topic. Raises LogError."""
-        found: dict[ItemName, ItemChange] = {}
-        while not found and (records := self._log.read(self._topic, 0, self._position)):
-            for record in records:
-                changes, problems = decode_changes(record.value, self._column, record.key)
-                found |= {change.name: change for change in changes}
-                for problem in problems:
-                    self.refuse(f"offset {record.offset}: {problem}")
-            self._position = records[-1].offset + 1
-        return list(found.values())
-
-    def refuse(self, problem: str) -> None:
-        """Count and log, at a bounded rate, an item that is left out."""
-        metrics.RECALL_REFUSED.inc()
-        if (suppressed := self._limit.allow()) is not None:
-            logger.error("item refused", topic=self._topic, problem=problem, suppressed=suppressed)
+    def read(self, start: int) -> ReadChanges | None:
+        """The next records from offset `start` on; None at the end of the topic. Raises LogError."""
+        records = self._log.read(self._topic, 0, start)
+        if not records:
+            return None
+        found = ReadChanges([], [], records[-1].offset + 1)
+        for record in records:
+            changes, problems = decode_changes(record.value, self._column, record.key)
+            found.changes.extend(changes)
+            found.problems.extend(f"offset {record.offset}: {problem}" for problem in problems)
+        return found

@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrays.types import Float32s, UInt64s
+from pipeline.arrays.types import Float32s
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError, ModelError
 from pipeline.features.plan import Features
 from pipeline.logs.interface.log import Log
-from pipeline.recall.item_changes import ItemChange, ItemName
+from pipeline.recall.item_changes import ItemName
 from pipeline.serving.instance_reader import JointReader
 from pipeline.serving.items.attributes import Allowed, Attributes
-from pipeline.serving.items.catalogue import Catalogue, Described, ItemPiece, ids_of
-from pipeline.serving.items.embedder import EmbeddedItems, ItemEmbedder, finite, require_finite
+from pipeline.serving.items.catalogue import Catalogue, CatalogueChange
+from pipeline.serving.items.embedder import EmbeddedItems, Embedding, ItemEmbedder, require_finite
 from pipeline.serving.items.flip_rule import SAMPLED_PIECES, FlipRule, Sample
 from pipeline.serving.items.item_index import ItemIndex, ScannedItems, Users
-from pipeline.serving.items.item_source import ItemSource, removed_by
+from pipeline.serving.items.item_source import ItemSource
 from pipeline.serving.items.scorer import Scorer
 from pipeline.serving.items.tree_index import TreeIndex
 from pipeline.serving.lock import ReadWriteLock
@@ -120,15 +120,16 @@ class ItemView:
     def admit(self) -> int:
         """Apply the new changes of the topic: returns how many items changed or were removed.
 
-        Vectors are computed by the item tower of the version in use. A change that does not fit the configuration, or
-        has a vector that the index cannot hold, is refused; the item stays as it was. Raises LogError.
+        Vectors are computed by the item tower of the version in use. A change that does not fit the configuration is
+        refused: the item stays as it was. One whose vector or part of the scorer is not finite withholds the item, as
+        a new version would: it is not found until a change or a version makes both finite. Raises LogError.
         """
         count, catalogue = 0, self._catalogue
         if catalogue is None:
             return 0
-        for changes in self._source.changes():
-            self._apply(changes, catalogue)
-            count += len(changes)
+        for change in self._source.changes(catalogue):
+            self._apply(change, catalogue)
+            count += change.read
         catalogue.limit_pieces()
         return count
 
@@ -138,7 +139,8 @@ class ItemView:
         A version that keeps enough of the best items (`recall.flip_overlap`) is skipped, unless items or generation are
         others. `pause` is called between some thousand items.
 
-        Raises ModelError, with the version before still in use, if a vector is not finite.
+        Items whose vector or part of the scorer is not finite are withheld. Raises ModelError, with the version before
+        still in use, if those of the first items by id, some thousand, all are.
         """
         with self._replica.reading():
             version, sequence, dense = self._replica.version, self._replica.sequence, self._replica.dense
@@ -213,14 +215,14 @@ class ItemView:
         return Users(vectors, parts)
 
     def vectors(self) -> Iterator[tuple[list[ItemName], Float32s]]:
-        """Names and vectors ([n, dim] float32) of all embedded items, by the rows as they are now; by ascending id.
+        """Names and vectors ([n, dim] float32) of all items in use, by the rows as they are now; by ascending id.
 
-        Call it in the thread of `refresh`. Raises ModelError.
+        Call it in the thread of `refresh`. Raises ModelError as `refresh`.
         """
         embedded = self._embedded
         assert embedded is not None, "no version is embedded"
-        for ids, vectors in self._vectors_of(embedded.catalogue):
-            yield [embedded.catalogue.names[id] for id in ids.tolist()], vectors
+        for items in self._embedded_pieces(embedded.catalogue):
+            yield [embedded.catalogue.names[id] for id in items.ids.tolist()], items.vectors
 
     def _read(self) -> None:
         try:
@@ -229,26 +231,21 @@ class ItemView:
             self.problem = str(failure)
             raise
 
-    def _apply(self, changes: Sequence[ItemChange], catalogue: Catalogue) -> None:
-        removed, (names, items) = removed_by(changes), self._source.put_by(changes, catalogue)
+    def _apply(self, change: CatalogueChange, catalogue: Catalogue) -> None:
         embedded = self._embedded
         index = embedded.index if embedded is not None and embedded.catalogue is catalogue else None
-        embedded_items = None
-        if index is not None and names:
-            vectors = self._items.vectors(items.features)
-            valid = finite(vectors)
-            for row in np.flatnonzero(~valid).tolist():
-                self._source.refuse(names[row], "its vector is not finite, or exceeds 2^40")
-            rows = np.flatnonzero(valid)
-            names, items = [names[row] for row in rows.tolist()], items.take(rows)
-            embedded_items = self._embedded_items(ids_of(names), items, vectors[rows])
+        embedding = Embedding(None, {})
+        if index is not None and change.names:
+            embedding = self._items.embed(change.names, change.put)
+            for row, problem in embedding.problems.items():
+                self._source.refuse(change.names[row], problem)
+        lost = np.concatenate([change.removed, change.put.ids[list(embedding.problems)]])
         with self._lock.writing():  # a search in progress names the items that it found
-            catalogue.put(names, items)
-            gone = catalogue.remove(removed)
+            catalogue.apply(change)
             if index is not None:
-                index.remove(gone)
-            if index is not None and embedded_items is not None:
-                index.put(embedded_items)
+                index.remove(lost)
+            if index is not None and embedding.items is not None:
+                index.put(embedding.items)
 
     def _skips(self, before: _Embedded, version: str, dense: bytes) -> bool:
         """Whether the index before stays in use; the item tower is that of the new version."""
@@ -257,22 +254,36 @@ class ItemView:
             return False
         with self._replica.reading():
             was, now = self._user.predict(users, self._replica.lookup), self._rule.embed(dense, users, self._replica)
-        sample = Sample.of(islice(self._vectors_of(before.catalogue), SAMPLED_PIECES))
+        sample = Sample.of(islice(self._embedded_pieces(before.catalogue), SAMPLED_PIECES))
         return self._rule.skips(was, before.sample, now, sample)
 
     def _index_of(self, catalogue: Catalogue, pause: Pause) -> tuple[ItemIndex, Sample]:
         """All items by the loaded item tower and the rows as they are, and the vectors of a sample."""
-        first: list[tuple[UInt64s, Float32s]] = []
+        first: list[EmbeddedItems] = []
 
         def embedded() -> Iterator[EmbeddedItems]:
-            for piece in catalogue.pieces():
-                items = self._embedded_items(piece.ids, piece.items, self._vectors_of_piece(catalogue, piece))
+            for items in self._embedded_pieces(catalogue):
                 if len(first) < SAMPLED_PIECES:
-                    first.append((items.ids, items.vectors))
+                    first.append(items)
                 yield items
                 pause()
 
         return self._built(embedded()), Sample.of(first)
+
+    def _embedded_pieces(self, catalogue: Catalogue) -> Iterator[EmbeddedItems]:
+        """All items that an index can hold, by ascending id; the others are logged.
+
+        Raises ModelError if the first piece has none.
+        """
+        for number, piece in enumerate(catalogue.pieces()):
+            names = [catalogue.names[id] for id in piece.ids.tolist()]
+            found = self._items.embed(names, piece)
+            for row, problem in found.problems.items():
+                if number == 0 and found.items is None:
+                    raise ModelError(problem)
+                self._source.report(names[row], problem)
+            if found.items is not None:
+                yield found.items
 
     def _built(self, items: Iterator[EmbeddedItems]) -> ItemIndex:
         """An index of items; of the dimension before if there are none."""
@@ -288,18 +299,6 @@ class ItemView:
         for each in items:
             index.put(each)
         return index
-
-    def _vectors_of(self, catalogue: Catalogue) -> Iterator[tuple[UInt64s, Float32s]]:
-        for piece in catalogue.pieces():
-            yield piece.ids, self._vectors_of_piece(catalogue, piece)
-
-    def _vectors_of_piece(self, catalogue: Catalogue, piece: ItemPiece) -> Float32s:
-        vectors = self._items.vectors(piece.items.features)
-        require_finite(vectors, "item", [catalogue.names[id] for id in piece.ids.tolist()])
-        return vectors
-
-    def _embedded_items(self, ids: UInt64s, items: Described, vectors: Float32s) -> EmbeddedItems:
-        return EmbeddedItems(ids, vectors, items.attributes, self._items.parts(items.features))
 
     def _require_users(self, instances: Sequence[Any]) -> None:
         """Raise InputError for an instance without any column that the user tower reads: it is no user."""

@@ -55,12 +55,13 @@ class Scorer:
     def scores(self, user: Float32s, items: Float32s) -> Float32s:
         """[n] float32: the predictions of the label for a user's parts [c] and those of n items [n, d].
 
-        Raises ModelError, also for a prediction that is not finite.
+        One that is not finite gives minus infinity. Raises ModelError, also if none of n > 0 is finite.
         """
         found = self._network.scores(user, items)
-        if not np.isfinite(found).all():
+        finite = np.isfinite(found)
+        if len(found) and not finite.any():
             raise ModelError(f"a prediction of {self._label} is not finite. hint: check the weights of the model")
-        return found
+        return np.where(finite, found, np.float32(-np.inf))
 
 
 def _of_items(config: Config, item_columns: Collection[str], label: str) -> set[str]:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.errors import ModelError
+from pipeline.errors import LogError, ModelError
 from pipeline.ingest.items import ingest_items
 from pipeline.recall.scan_index import ScanIndex
 from pipeline.serving.items.catalogue import ids_of
@@ -17,6 +17,8 @@ from tests.support.world.two_towers import ITEMS, USERS, TwoTowers
 
 COLUMNS = {"id": "int", "user": "int", "item": "string", "price": "float"}
 TEXT_ITEMS = {"key": ["id"], "impressions": {"columns": COLUMNS}, "clicks": {"columns": {"id": "int"}}}
+ONE_ID = ["xxxxxxx" + a + 24 * "y" + b + 16 * "z" for a, b in (("dwtgmlqu", "cavltals"), ("onwaaadv", "ZrPjvNS~"))]
+"""Two names made to have one id."""
 RECALLS = {"file": {"items": "items.jsonl", "topic": "items"}, "topic": {"topic": "items"}}
 
 
@@ -168,9 +170,7 @@ def test_a_wrong_change_is_counted_and_the_others_apply(by_topic, record):
 
 
 def test_a_name_made_to_have_the_id_of_an_item_neither_replaces_nor_removes_it(tmp_path):
-    first, second = (
-        "xxxxxxx" + a + 24 * "y" + b + 16 * "z" for a, b in (("dwtgmlqu", "cavltals"), ("onwaaadv", "ZrPjvNS~"))
-    )
+    first, second = ONE_ID
     assert ids_of([first]) == ids_of([second])
     world = World(tmp_path, events=TEXT_ITEMS, items=[{"item": "i1"}, {"item": first}])
     world.view.admit()
@@ -199,6 +199,77 @@ def test_a_replay_of_the_topic_gives_the_same_index(by_topic):
     replayed.refresh()
     assert digest_of(replayed) == digest_of(by_topic.view)
     assert replayed.recall(USERS, 30) == by_topic.view.recall(USERS, 30)
+
+
+def test_the_items_do_not_depend_on_how_reads_cut_the_records(tmp_path):
+    world = World(tmp_path, events=TEXT_ITEMS, items=[{"item": f"i{i}"} for i in range(8)])
+    random = np.random.default_rng(5)
+    world.view.admit()
+    world.view.refresh()
+    views = [world.view, *(ItemView(world.project, world.replica, world.log) for _ in range(2))]
+    for view in views:
+        view.refresh()
+    for _ in range(150):
+        name = [*(f"i{i}" for i in range(8)), *ONE_ID][random.integers(10)]
+        change = [{"price": float(random.integers(50))}, {"prize": 1}, {"price": "dear"}, {"$removed": True}]
+        world.append({"item": name} | change[random.integers(4)])
+        for view, often in zip(views, (1.0, 0.2, 0.02), strict=True):
+            if random.random() < often:
+                view.admit()
+    world.commit()
+    world.replica.catch_up()
+    views.append(ItemView(world.project, world.replica, world.log))
+    for view in views:
+        view.admit()
+        view.refresh()
+    assert {*views[0].recall(USERS[:1], 20).items[0]} & {*ONE_ID}
+    assert len({digest_of(view) for view in views}) == 1
+    assert all(view.recall(USERS, 20) == views[0].recall(USERS, 20) for view in views)
+    world.trainer.close()
+
+
+def test_a_wrong_change_leaves_the_item_as_the_change_before_it_in_the_same_read_has_it(by_topic):
+    by_topic.append({"item": 7}, {"item": 7, "prize": 1}, {"item": 8}, {"item": 8, "$removed": 1})
+    by_topic.append({"item": 9}, {"item": 9, "$removed": True}, {"item": 9, "price": "dear"})
+    by_topic.view.admit()
+    assert by_topic.names() & {7, 8, 9} == {7, 8}
+
+
+def test_a_read_of_all_items_that_fails_leaves_those_before_and_the_place_in_the_topic(tmp_path):
+    world = World(tmp_path, "file")
+    world.append({"item": 7}, *({"item": 8, "price": i} for i in range(1_500)), {"item": 7, "$removed": True})
+    log = Unavailable(world.log)
+    view = ItemView(world.project, world.replica, log)
+    view.refresh()
+    new = world.project.root / "new.jsonl"
+    new.write_text('{"item": 500}\n')
+    new.replace(world.project.root / "items.jsonl")
+    log.reads_left = 1
+    with pytest.raises(LogError, match="the broker is not available"):
+        view.reread()
+    log.reads_left = None
+    assert view.admit() == 0
+    assert {*view.recall(USERS[:1], 1_000).items[0]} == {item["item"] for item in ITEMS} | {8}
+    assert view.reread()
+    assert view.refresh()
+    assert {*view.recall(USERS[:1], 1_000).items[0]} == {8, 500}
+    world.trainer.close()
+
+
+class Unavailable:
+    """A log that fails after `reads_left` reads."""
+
+    def __init__(self, log):
+        self._log, self.reads_left = log, None
+
+    def __getattr__(self, name):
+        return getattr(self._log, name)
+
+    def read(self, *arguments, **named):
+        if self.reads_left == 0:
+            raise LogError("the broker is not available")
+        self.reads_left = None if self.reads_left is None else self.reads_left - 1
+        return self._log.read(*arguments, **named)
 
 
 def test_all_items_may_be_removed_and_come_back(by_topic):

@@ -9,7 +9,7 @@ from pipeline.errors import InputError, ModelError
 from pipeline.serving.items.item_view import ItemView
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.replica import Replica
-from tests.support.world.two_towers import ITEMS, USERS, TwoTowers
+from tests.support.world.two_towers import ITEMS, TWO_TOWERS, USERS, TwoTowers
 
 NAMES = np.array([item["item"] for item in ITEMS])
 
@@ -176,6 +176,18 @@ def test_wrong_files_of_items_are_refused(world, replica, items, message):
     path.unlink() if items is None else path.write_text(items)
     with pytest.raises(InputError, match=message):
         ItemView(world.project, replica, world.trainer.log)
+
+
+def test_a_file_with_an_item_for_which_the_users_function_fails_is_refused_as_a_wrong_one(tmp_path):
+    model = TWO_TOWERS + "\ndef known(items, at_ms):\n    assert 7 not in items.to_pylist()\n    return items\n"
+    fields = [{"name": "user", "columns": ["user"], "dim": 4}]
+    fields.append({"name": "item", "columns": ["item"], "dim": 4, "transform": "model:known"})
+    world = TwoTowers(tmp_path, model=model, fields=fields)
+    replica = Replica.for_predictions(world.project, world.trainer.log)
+    replace_by(tmp_path / "items.jsonl", '{"item": 100}\n{"item": 7}\n')
+    view = ItemView(world.project, replica, world.trainer.log, patient=True)
+    assert "items.jsonl: instance 1" in view.problem
+    world.trainer.close()
 
 
 def test_items_may_have_texts_as_names_and_any_number(tmp_path):
