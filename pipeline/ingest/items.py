@@ -3,7 +3,11 @@
 All files are read and checked before the first record is appended. Up to a thousand changes, a record each, are
 appended together with a record that names the file by its content and has how many of its changes are in the topic: a
 file that was appended before appends nothing, because its items may have changed since, and one whose ingest was
-interrupted appends the rest. The key of that record is the file's, so a compacted topic keeps its last one.
+interrupted appends the rest. The key of that record is the file's, so a compacted topic keeps its last one. An ingest
+holds the fence of the topic: one that begins ends those before it, so that no two append by the same progress.
+
+If the project has a file of items too, a removal is a record that a compacted topic keeps: after a tombstone was
+forgotten, the item of the file would be found again.
 """
 
 import hashlib
@@ -18,7 +22,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.plan import FeaturePlan
 from pipeline.ingest.ledger import CHUNK_HEADER, FILE_HEADER
-from pipeline.logs.interface.log import Log, read_to_end
+from pipeline.logs.interface.log import Fence, Log, read_to_end
 from pipeline.recall.item_changes import ItemChange, change_of, encode_change, key_of
 
 _ITEMS_AT_ONCE = 1_000
@@ -45,6 +49,7 @@ def ingest_items(project: Project, log: Log | None, paths: Sequence[Path], again
     Raises:
         ConfigError: the project has no items topic.
         InputError: a line is wrong; nothing is appended.
+        FencedError: another ingest of items has begun.
     """
     config = project.config
     if config.recall is None or config.recall.topic is None or config.towers is None:
@@ -57,19 +62,22 @@ def ingest_items(project: Project, log: Log | None, paths: Sequence[Path], again
     for first in range(0, len(lines), _ITEMS_AT_ONCE):
         _check(plan, lines[first : first + _ITEMS_AT_ONCE], now_ms)
     known = []
+    fence = None if log is None else log.acquire_fence(topic, 0)
+    kept_as = None if config.recall.items is None else column  # a removal that is forgotten leaves the file's item
     for path, of_file in files.items():
-        digest, own = hashlib.sha256(contents[path]).hexdigest(), [change for _, change in of_file]
-        if log is not None and not _append(log, topic, digest, own, again):
+        records = [(key_of(change.name), encode_change(change, kept_as)) for _, change in of_file]
+        digest = hashlib.sha256(contents[path]).hexdigest()
+        if log is not None and fence is not None and not _append(log, fence, digest, records, again):
             known.append(path)
     changes = [change for path, of_file in files.items() if path not in known for _, change in of_file]
     removed = sum(change.columns is None for change in changes)
     return ItemReport(len(changes) - removed, removed, tuple(known))
 
 
-def _append(log: Log, topic: str, digest: str, changes: Sequence[ItemChange], again: bool) -> bool:
-    """Append the changes of a file that are not in the topic; whether there were any."""
+def _append(log: Log, fence: Fence, digest: str, changes: Sequence[tuple[bytes, bytes]], again: bool) -> bool:
+    """Append the changes of a file, keys and values, that are not in the topic; whether there were any."""
     key = f"file {digest}".encode()
-    run, appended = _progress(log, topic, key)
+    run, appended = _progress(log, fence.topic, key)
     if again and appended == len(changes):
         run, appended = run + 1, 0
     any_left = appended < len(changes)
@@ -77,8 +85,8 @@ def _append(log: Log, topic: str, digest: str, changes: Sequence[ItemChange], ag
         some = _at_once(changes[appended : appended + _ITEMS_AT_ONCE])
         appended += len(some)
         own = {FILE_HEADER: f"{digest}-{run}", CHUNK_HEADER: str(appended)}
-        values, keys = [*map(encode_change, some), _NO_CHANGE], [*(key_of(change.name) for change in some), key]
-        log.append(topic, 0, values, headers=[*({} for _ in some), own], keys=keys)
+        keys, values = zip(*some, (key, _NO_CHANGE), strict=True)
+        log.append(fence.topic, 0, values, fence=fence, headers=[*({} for _ in some), own], keys=keys)
     return any_left
 
 
@@ -92,9 +100,9 @@ def _progress(log: Log, topic: str, key: bytes) -> tuple[int, int]:
     return run, appended
 
 
-def _at_once(changes: Sequence[ItemChange]) -> Sequence[ItemChange]:
+def _at_once(changes: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
     """The first of these changes that are small enough to be appended together, at least one."""
-    sizes = list(accumulate(len(encode_change(change)) for change in changes))
+    sizes = list(accumulate(len(value) for _, value in changes))
     return changes[: max(1, bisect_right(sizes, _BYTES_AT_ONCE))]
 
 

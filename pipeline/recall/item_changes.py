@@ -1,12 +1,12 @@
 """Changes of items as the items topic has them: a record with the item's name as key, and a JSON object as value.
 
     key 7    {"item": 7, "price": 2.5}    item 7 is new, or has these columns instead of those before
-    key 7                                 without a value: item 7 is removed
+    key 7                                 without a value: item 7 is removed, which a compacted topic forgets
+    key 7    {"item": 7, "$removed": true}    item 7 is removed, which a compacted topic keeps
 
 A name is the value of the item column, a text or an integer; the key is its JSON, with characters beyond ASCII as they
-are: Kafka's compaction compares bytes. Records without a key are accepted
-too: they hold an object, or a list of them, and remove an item by `{"item": 7, "$removed": true}`. A `$` cannot occur
-in the name of a column.
+are: Kafka's compaction compares bytes. Records without a key are accepted too: they hold such an object, or a list of
+them. A `$` cannot occur in the name of a column.
 """
 
 import json
@@ -104,13 +104,21 @@ def decode_changes(value: bytes, column: str, key: bytes | None = None) -> tuple
     return changes, problems
 
 
-def encode_change(change: ItemChange) -> bytes:
+def encode_change(change: ItemChange, kept_as: str | None = None) -> bytes:
     """The value of the record of a change, which has the key of its name.
+
+    A removal is a tombstone, which a compacted topic forgets after a while. With `kept_as`, the item column, it is an
+    object, which the topic keeps as it keeps items.
 
     >>> encode_change(ItemChange(7, {"item": 7})), encode_change(ItemChange(7, None))
     (b'{"item": 7}', b'')
+    >>> encode_change(ItemChange(7, None), "item")
+    b'{"item": 7, "$removed": true}'
     """
-    return b"" if change.columns is None else json.dumps(change.columns, ensure_ascii=False).encode()
+    if change.columns is None and kept_as is None:
+        return b""
+    columns = {kept_as: change.name, REMOVED: True} if change.columns is None else change.columns
+    return json.dumps(columns, ensure_ascii=False).encode()
 
 
 def _removal(key: bytes) -> tuple[list[ItemChange], list[str]]:

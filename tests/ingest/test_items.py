@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pipeline.configuration.project import Project
-from pipeline.errors import LogError
+from pipeline.errors import FencedError, LogError
 from pipeline.ingest.items import ingest_items
 from pipeline.logs.interface.log import read_to_end
 from pipeline.logs.open import open_log
@@ -151,3 +151,37 @@ def test_a_missing_file_is_refused(project):
 def test_without_a_topic_items_are_refused(tmp_path):
     found = call("ingest", "items", "goods.jsonl", "--project", project_folder(tmp_path, ""))
     assert (found.code, "there is no topic of items. hint: set recall.topic" in found.err) == (2, True)
+
+
+def test_an_ingest_that_begins_ends_the_one_before_which_appends_the_rest_later(project):
+    class Overtaken(SqliteLog):
+        """Another ingest of the same file runs before the second append."""
+
+        appends = 0
+
+        def append(self, topic, partition, values, **named):
+            self.appends += 1
+            if self.appends == 2:
+                ingest_items(project, open_log(project), [path])
+            return super().append(topic, partition, values, **named)
+
+    path = project.root / "items.jsonl"
+    path.write_text("".join(f'{{"item": {i}}}\n' for i in range(2_500)))
+    open_log(project).create_topic("goods", 1)
+    with pytest.raises(FencedError, match="another process writes this partition now"):
+        ingest_items(project, Overtaken(project.logs, project.clock), [path])
+    assert appended(project) == [{"item": i} for i in range(2_500)]
+    assert ingest_items(project, open_log(project), [path]).known == (path,)
+    assert ingest_items(project, open_log(project), [path], again=True).put == 2_500
+    assert len(appended(project)) == 5_000
+
+
+def test_a_removal_is_kept_by_a_compacted_topic_if_a_file_has_items_too(tmp_path):
+    project = Project.open(project_folder(tmp_path, '[recall]\ntopic = "goods"\nitems = "all.jsonl"\n'))
+    path, log = project.root / "changes.jsonl", open_log(project)
+    path.write_text('{"item": 1}\n{"item": 2, "$removed": true}\n')
+    log.create_topic("goods", 1)
+    ingest_items(project, log, [path])
+    first, removal, _ = [record for records in read_to_end(log, "goods", 0) for record in records]
+    assert (first.key, removal.key, removal.value) == (b"1", b"2", b'{"item": 2, "$removed": true}')
+    assert appended(project) == [{"item": 1}, {"item": 2, "$removed": True}]

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.errors import LogError, ModelError
 from pipeline.ingest.items import ingest_items
+from pipeline.logs.interface.log import read_to_end
 from pipeline.recall.scan_index import ScanIndex
 from pipeline.serving.items.catalogue import ids_of
 from pipeline.serving.items.item_view import ItemView
@@ -304,6 +305,20 @@ def test_a_replaced_file_keeps_the_changes_of_the_topic(tmp_path):
     assert world.view.reread()
     assert world.view.refresh()
     assert world.names() == {7, 500}
+    world.trainer.close()
+
+
+def test_a_removed_item_of_the_file_stays_removed_once_the_topic_was_compacted(tmp_path):
+    world, path = World(tmp_path, "file"), tmp_path / "changed.jsonl"
+    path.write_text('{"item": 7}\n{"item": 100, "$removed": true}\n{"item": 101, "$removed": true}\n{"item": 101}\n')
+    ingest_items(world.project, world.log, [path])
+    kept = {record.key: record for records in read_to_end(world.log, "items", 0) for record in records if record.value}
+    world.log.delete_topic("items")
+    world.log.create_topic("items", 1)
+    world.log.append("items", 0, [record.value for record in kept.values()], keys=[*kept])
+    view = ItemView(world.project, world.replica, world.log)
+    view.refresh()
+    assert {*view.recall(USERS[:1], 1_000).items[0]} == {item["item"] for item in ITEMS} - {100} | {7}
     world.trainer.close()
 
 
