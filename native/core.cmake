@@ -4,8 +4,8 @@ set(SPRINGTIDE_NATIVE ${CMAKE_CURRENT_LIST_DIR})
 
 # SPRINGTIDE_CORE: every source of the core except the kernels.
 set(SPRINGTIDE_CORE)
-foreach(component runs table table/changes table/cold table/index table/optimizers join keys batch serving quantizer recall wire
-        memory simd)
+foreach(component runs table table/changes table/cold table/index table/optimizers join keys batch serving quantizer recall
+        recall/scan recall/tree wire memory simd)
     file(GLOB sources CONFIGURE_DEPENDS ${SPRINGTIDE_NATIVE}/${component}/*.cc)
     list(APPEND SPRINGTIDE_CORE ${sources})
 endforeach()

@@ -184,7 +184,9 @@ class Config(Section):
         )
         problems += part_problems(self.parts, (*self.output_names, *vector_names(self.outputs)), self.serving.part)
         scorers = [label.name for label in self.outputs if label.towers is None]
-        problems += recall_problems(self.recall, self.towers, self.serving.part, scorers)
+        problems += recall_problems(
+            self.recall, self.towers, self.serving.part, scorers, [*self.events.impressions.columns]
+        )
         reserved = sorted({*self.events.sample_columns} & {*self.label_names})
         problems += [f"label {name} has the name of a column of samples. hint: rename it" for name in reserved]
         if problems:

@@ -57,7 +57,8 @@ class Predicate:
         self.text, self._schema = text, schema
         binder = _Binder(text, schema)
         self._expression = binder.expression(parse_where(text))
-        self._columns = tuple(binder.columns)
+        self.columns = tuple(binder.columns)
+        """The columns that it reads."""
 
     def matches(self, samples: pa.RecordBatch) -> Bools:
         """[n] which samples the condition chooses. Raises InputError if a column has another type in these samples.
@@ -67,7 +68,7 @@ class Predicate:
         [True, False, False]
         """
         count = samples.num_rows
-        columns = {name: sample_column(samples, self._schema.field(name)) for name in self._columns}
+        columns = {name: sample_column(samples, self._schema.field(name)) for name in self.columns}
         table = pa.table({_ROW: pa.array(np.arange(count))} | columns)
         plan = acero.Declaration.from_sequence(
             [

@@ -25,12 +25,19 @@ class ItemRows:
     def __init__(self) -> None:
         self._core: Any = _native.ItemPlaces()
         self._rows: Float32s = np.empty((0, 0), np.float32)
+        self._used = 0
 
     def put(self, ids: UInt64s, rows: Float32s) -> None:
         """Insert or replace the rows [n, d] of items; the last one of a repeated id counts."""
         require_array("ids", ids, np.uint64, ("n",))
         require_array("rows", rows, np.float32, (len(ids), "d"))
-        self._rows = with_rows(self._rows, self._core.put(ids), rows)
+        places = self._core.put(ids)
+        self._used = max(self._used, int(places.max()) + 1) if len(places) else self._used
+        self._rows = with_rows(self._rows, places, rows)
+
+    def reserve(self, count: int, width: int) -> None:
+        """Make room for `count` more rows of `width` numbers, so that `put` copies no others."""
+        self._rows = with_room(self._rows, self._used + count, width)
 
     def remove(self, ids: UInt64s) -> None:
         """Remove items; unknown ids have no effect."""
@@ -56,9 +63,20 @@ def with_rows(table: Float32s, places: UInt32s, rows: Float32s) -> Float32s:
     """
     if not len(places):
         return table
-    if (needed := int(places.max()) + 1) > len(table):
-        grown = np.zeros((int(needed * _SPARE), rows.shape[1]), np.float32)
-        grown[: len(table)] = table if len(table) else 0
-        table = grown
+    table = with_room(table, int(places.max()) + 1, rows.shape[1])
     table[places] = rows
     return table
+
+
+def with_room(table: Float32s, count: int, width: int) -> Float32s:
+    """`table` [m, width] if it has `count` rows, or else a longer copy, with zeros.
+
+    >>> with_room(np.ones((1, 2), np.float32), 2, 2).tolist()
+    [[1.0, 1.0], [0.0, 0.0]]
+    """
+    if count <= len(table):
+        return table
+    grown = np.zeros((int(count * _SPARE), width), np.float32)
+    if len(table):
+        grown[: len(table)] = table
+    return grown

@@ -1,5 +1,5 @@
 """The tree of items for recall: layers of nodes that a search descends with a wide beam. Wraps
-`native/recall/item_tree`.
+`native/recall/tree/item_tree`.
 
 The tree has no scores: who searches scores nodes and items, and asks what lies below the best.
 """
@@ -71,10 +71,27 @@ class ItemTree:
         self.layers = tuple(range(begin, end) for begin, end in pairwise(begins))
         """The numbers of the nodes of each layer, the first on top."""
 
-    def put(self, ids: UInt64s, vectors: Float32s, attributes: UInt64s) -> UInt32s:
-        """Insert or replace items below the nearest node of the last layer; returns their places, [n] uint32."""
-        self._require_items(ids, vectors, attributes)
-        places: UInt32s = self._core.put(ids, vectors, attributes)
+    @property
+    def places(self) -> int:
+        """The places of items are below it; those of `n` new items are below this + n."""
+        return int(self._core.places)
+
+    def nearest(self, vectors: Float32s) -> UInt32s:
+        """[n] uint32: for each vector [n, dim], the node of the last layer that is reached by the nearest centres."""
+        self._require_vectors(vectors, "n")
+        nodes: UInt32s = self._core.nearest(vectors)
+        return nodes
+
+    def put(self, ids: UInt64s, nodes: UInt32s, attributes: UInt64s) -> UInt32s:
+        """Insert or replace items below nodes [n] uint32 of the last layer; returns their places, [n] uint32.
+
+        The last one of a repeated id counts.
+        """
+        require_array("ids", ids, np.uint64, ("n",))
+        require_array("nodes", nodes, np.uint32, (len(ids),))
+        require_array("attributes", attributes, np.uint64, (len(ids),))
+        self._require_of_one_layer(nodes, self.layers[-1:])
+        places: UInt32s = self._core.put(ids, nodes, attributes)
         return places
 
     def remove(self, ids: UInt64s) -> int:
@@ -109,8 +126,8 @@ class ItemTree:
     def ids(self, places: UInt32s) -> UInt64s:
         """[n] uint64: the ids of the items at places that `items_below` has returned since the last change."""
         require_array("places", places, np.uint32, ("n",))
-        if len(places) and int(places.max()) >= self._core.places:
-            raise InputError(f"places: got {int(places.max())}, the tree has {self._core.places}")
+        if len(places) and int(places.max()) >= self.places:
+            raise InputError(f"places: got {int(places.max())}, the tree has {self.places}")
         found = np.empty(len(places), np.uint64)
         self._core.ids(places, found)
         return found
@@ -118,8 +135,8 @@ class ItemTree:
     def means(self, rows: Float32s) -> Float32s:
         """[nodes, d]: of each node, the mean of the rows [places, d] of the items below it; zeros if there are none."""
         require_array("rows", rows, np.float32, ("places", "d"))
-        if len(rows) < self._core.places:
-            raise InputError(f"rows: got {len(rows)}, the tree has {self._core.places} places")
+        if len(rows) < self.places:
+            raise InputError(f"rows: got {len(rows)}, the tree has {self.places} places")
         found = np.empty((self.layers[-1].stop, rows.shape[1]), np.float32)
         self._core.means(rows, found)
         return found
@@ -138,8 +155,11 @@ class ItemTree:
 
     def _require_items(self, ids: UInt64s, vectors: Float32s, attributes: UInt64s) -> None:
         require_array("ids", ids, np.uint64, ("n",))
-        require_array("vectors", vectors, np.float32, (len(ids), self.dim))
         require_array("attributes", attributes, np.uint64, (len(ids),))
+        self._require_vectors(vectors, len(ids))
+
+    def _require_vectors(self, vectors: Float32s, n: int | str) -> None:
+        require_array("vectors", vectors, np.float32, (n, self.dim))
         invalid = np.argwhere(~(np.abs(vectors) <= MAX_COMPONENT))
         if len(invalid):
             row, column = invalid[0]
@@ -150,6 +170,9 @@ class ItemTree:
         require_array("nodes", nodes, np.uint32, ("n",))
         require_array("scores", scores, np.float32, (len(nodes),))
         require_integer("beam", beam, 1, 2**24)
+        self._require_of_one_layer(nodes, layers)
+
+    def _require_of_one_layer(self, nodes: UInt32s, layers: tuple[range, ...]) -> None:
         low, high = (int(nodes.min()), int(nodes.max())) if len(nodes) else (0, 0)
         if len(nodes) and not any(low in layer and high in layer for layer in layers):
             raise InputError(f"nodes: got {low}..{high}, the layers are {', '.join(map(str, layers)) or 'none'}")

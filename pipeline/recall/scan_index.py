@@ -1,4 +1,5 @@
-"""The index of items for recall: the nearest by inner product, found by scoring all. Wraps `native/recall/scan_index`.
+"""The index of items for recall: the nearest by inner product, found by scoring all. Wraps
+`native/recall/scan/scan_index`.
 
 Vectors are held in two bytes per component, and results are exact for the scores of what is held. Nothing is built or
 trained: a changed vector is found by the next search.

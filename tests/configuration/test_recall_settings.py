@@ -45,6 +45,12 @@ def test_recall_is_off_unless_it_is_configured():
             {"labels": [LABEL, SCORE]},
             r"max_k is 1000, scored 999\. hint",
         ),
+        (
+            {"items": "i", "scorer": "score", "item_columns": ["item", "colour"]},
+            {"labels": [LABEL, SCORE]},
+            r"recall\.item_columns has colour\. known: ",
+        ),
+        ({"items": "i", "item_columns": ["item"]}, {}, r"recall\.item_columns has no effect without recall\.scorer"),
         ({"items": "i", "tree": {}}, {}, r"recall\.tree has no scorer\. hint: set recall\.scorer"),
         (
             {"items": "i", "scorer": "score", "tree": {"beam": 50, "fan_out": 10}},

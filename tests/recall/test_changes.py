@@ -19,7 +19,7 @@ def vectors_of(random, n):
 
 
 def digest_of(model):
-    """As `native/recall/scan_index.h` defines it."""
+    """As `native/recall/scan/scan_index.h` defines it."""
     total = 0
     for item, (vector, attributes) in model.items():
         upper, lower, scale = codes_of(vector[None])

@@ -91,7 +91,7 @@ def test_changes_are_those_of_a_dict():
                 wanted.pop(id, None)
         else:
             attributes = random.integers(0, 4, 4).astype(np.uint64)
-            places = tree.put(some, vectors_of(4, seed=int(some.sum())), attributes)
+            places = tree.put(some, tree.nearest(vectors_of(4, seed=int(some.sum()))), attributes)
             assert tree.ids(places).tolist() == some.tolist()
             wanted |= zip(some.tolist(), attributes.tolist(), strict=True)
         for attribute in range(2):
@@ -108,7 +108,7 @@ def test_a_new_item_joins_the_node_with_the_nearest_centre():
     held = [below(tree, [node]).astype(np.int64) for node in tree.layers[-1]]
     centres = np.stack([vectors[items].mean(axis=0) for items in held])
     new = vectors_of(50, seed=2)
-    tree.put(np.arange(1_000, 1_050, dtype=np.uint64), new, np.zeros(50, np.uint64))
+    tree.put(np.arange(1_000, 1_050, dtype=np.uint64), tree.nearest(new), np.zeros(50, np.uint64))
     nearest = ((new[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
     for node in tree.layers[-1]:
         wanted = {*held[node].tolist()} | {1_000 + i for i in np.flatnonzero(nearest == node).tolist()}
@@ -129,7 +129,7 @@ def test_nodes_have_the_means_of_the_items_below():
 def test_equal_histories_give_equal_digests_and_others_do_not():
     def changed(*, remove):
         tree, ids = tree_of(100)
-        tree.put(np.array([5_000], np.uint64), vectors_of(1), np.ones(1, np.uint64))
+        tree.put(np.array([5_000], np.uint64), tree.nearest(vectors_of(1)), np.ones(1, np.uint64))
         tree.remove(ids[:remove])
         return tree.digest()
 
@@ -149,7 +149,9 @@ def test_wrong_input_is_refused():
     vectors, none = vectors_of(1), np.zeros(1, np.uint64)
     vectors[0, 3] = np.nan
     with pytest.raises(InputError, match=r"vectors\[0, 3\]: got nan, wanted a finite number"):
-        tree.put(ids[:1], vectors, none)
+        tree.nearest(vectors)
+    with pytest.raises(InputError, match=r"nodes: got 0\.\.0, the layers are range"):
+        tree.put(ids[:1], np.zeros(1, np.uint32), none)
     with pytest.raises(InputError, match="ids: got 2, of which 1 are different"):
         ItemTree(np.zeros(2, np.uint64), vectors_of(2), np.zeros(2, np.uint64), TreeShape())
     with pytest.raises(InputError, match=r"fan_out: got 1, wanted an integer in 2\.\.1024"):

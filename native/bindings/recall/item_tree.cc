@@ -1,5 +1,5 @@
 // ItemTree, ItemPlaces and best_of for pipeline/recall, which checks arguments first.
-#include "recall/item_tree.h"
+#include "recall/tree/item_tree.h"
 
 #include <algorithm>
 
@@ -33,12 +33,17 @@ void register_tree(nb::module_& m) {
              })
         .def("digest", &ItemTree::digest, WithoutGil())
         .def(
-            "put",
-            [](ItemTree& self, In<uint64_t> ids, InRows<float> vectors, In<uint64_t> attributes) {
-                return owned(without_gil(
-                    [&] { return self.put(ids.data(), vectors.data(), attributes.data(), ids.size()); }));
+            "nearest",
+            [](const ItemTree& self, InRows<float> vectors) {
+                return owned(without_gil([&] { return self.nearest(vectors.data(), vectors.shape(0)); }));
             },
-            exact("ids"), exact("vectors"), exact("attributes"))
+            exact("vectors"))
+        .def(
+            "put",
+            [](ItemTree& self, In<uint64_t> ids, In<uint32_t> nodes, In<uint64_t> attributes) {
+                return owned(without_gil([&] { return self.put(span_of(ids), span_of(nodes), span_of(attributes)); }));
+            },
+            exact("ids"), exact("nodes"), exact("attributes"))
         .def(
             "remove",
             [](ItemTree& self, In<uint64_t> ids) {

@@ -1,5 +1,5 @@
 // ScanIndex for pipeline/recall/scan_index.py, which checks arguments first.
-#include "recall/scan_index.h"
+#include "recall/scan/scan_index.h"
 
 #include <algorithm>
 

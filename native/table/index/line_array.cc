@@ -6,8 +6,9 @@ void LineArray::extend(size_t line) {
     while (line >= chunks_.size() * kChunkLines) {
         // Most indexes are small, so the pages of the first chunk are lazy.
         const bool first = chunks_.empty() && homes_ < kChunkLines;
+        starts_.resize(chunks_.size() + 1);  // first, so that a failure leaves no chunk without its start
         chunks_.emplace_back(Pages::kHugeBytes, first ? Pages::Use::kLazy : Pages::Use::kPopulated);
-        starts_.push_back(reinterpret_cast<Line*>(chunks_.back().data()));
+        starts_.back() = reinterpret_cast<Line*>(chunks_.back().data());
     }
     size_ = line + 1;
 }

@@ -1,10 +1,12 @@
 // The tree of items without Python: every item below one node of each layer, any shape and vectors up to the ends of the
 // range, random changes against a map, and concurrent searches.
-#include "recall/item_tree.h"
+#include "recall/tree/item_tree.h"
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <map>
+#include <new>
 #include <numeric>
 #include <random>
 #include <set>
@@ -13,6 +15,18 @@
 
 #include "recall/best_of.h"
 #include "tests/expect.h"
+
+// How many more allocations of this thread succeed; all if it is negative.
+thread_local long allocations_left = -1;
+
+void* operator new(size_t size) {
+    if (allocations_left == 0) throw std::bad_alloc();
+    if (allocations_left > 0) --allocations_left;
+    if (void* found = std::malloc(size > 0 ? size : 1)) return found;
+    throw std::bad_alloc();
+}
+void operator delete(void* at) noexcept { std::free(at); }
+void operator delete(void* at, size_t) noexcept { std::free(at); }
 
 namespace {
 
@@ -74,7 +88,7 @@ void changes_are_those_of_a_map() {
         if (random() % 2 == 0) {
             expect(tree.remove(&id, 1) == wanted.erase(id), "a removed item was there");
         } else {
-            const uint32_t place = tree.put(&id, drawn(kDim, 1, random()).data(), &attributes, 1)[0];
+            const uint32_t place = tree.put({&id, 1}, tree.nearest(drawn(kDim, 1, random()).data(), 1), {&attributes, 1})[0];
             expect(tree.id(place) == id && place < tree.places(), "an item has a place");
             wanted[id] = attributes;
         }
@@ -88,6 +102,35 @@ void changes_are_those_of_a_map() {
             if (word == 1 && known != 101 && known != 120) allowed.insert(known);
         expect(found == allowed && tree.size() == wanted.size(), "items are those of a map");
     }
+}
+
+// Whether a put of new items succeeds with so many allocations; after one that fails, they can be removed and put again.
+bool put_with(long allocations) {
+    constexpr size_t kDim = 3, kNew = 40;
+    ItemTree tree = tree_of(20, {kDim, 4, 1}, 1);
+    std::vector<uint64_t> ids(kNew);
+    std::iota(ids.begin(), ids.end(), uint64_t{1'000});
+    const std::vector<uint64_t> attributes(kNew);
+    const std::vector<uint32_t> nodes = tree.nearest(drawn(kNew * kDim, 1, 9).data(), kNew);
+    bool succeeds = true;
+    allocations_left = allocations;
+    try {
+        tree.put(ids, nodes, attributes);
+    } catch (const std::bad_alloc&) {
+        succeeds = false;
+    }
+    allocations_left = -1;
+    expect(tree.remove(ids.data(), kNew) <= kNew && tree.size() == 20, "items of a failed put can be removed");
+    expect(below(tree, layer_of(tree, 0), 0).size() == 20, "the items before are found");
+    tree.put(ids, nodes, attributes);
+    expect(below(tree, layer_of(tree, 0), 0).size() == 20 + kNew, "they can be put again");
+    return succeeds;
+}
+
+void a_put_that_fails_harms_nothing() {
+    long allocations = 0;
+    while (!put_with(allocations)) ++allocations;
+    expect(allocations > 5, "a put allocates");
 }
 
 void best_of_is_a_sort() {
@@ -128,6 +171,7 @@ int main() {
         every_item_is_below_one_node_of_each_layer(n, {33, 10, 1}, 0);
     }
     changes_are_those_of_a_map();
+    a_put_that_fails_harms_nothing();
     best_of_is_a_sort();
     searches_at_once();
 }

@@ -1,6 +1,6 @@
 // The scan index without Python: compared with scores of a map of items over random changes, for vectors that crowd
 // buffers, tie, or reach the ends of the codes; and concurrent searches and changes.
-#include "recall/scan_index.h"
+#include "recall/scan/scan_index.h"
 
 #include <algorithm>
 #include <atomic>

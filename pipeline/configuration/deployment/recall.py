@@ -13,8 +13,9 @@ class Tree(Section):
     """`[recall.tree]`: the scorer descends a tree of the items instead of scoring those with the largest products.
 
     It needs `recall.scorer`. The tree is made of balanced clusters of the item vectors, anew for every version; a node
-    is scored by the mean of what its items decide. Between two versions new items join the nearest node at once. On the
-    market of the benchmarks the scan finds more in the same time: use it unless your own measurement says otherwise.
+    is scored by the mean of what its items decide. Between two versions new items join the nearest node at once, and
+    once a quarter of the items have joined or left, the tree is built anew, also without a new version. On the market
+    of the benchmarks the scan finds more in the same time: use it unless your own measurement says otherwise.
     """
 
     beam: Annotated[int, Field(ge=1, le=100_000)] = 250
@@ -56,6 +57,9 @@ class Recall(Section):
     the best `k` of these are found. Its network may be any, such as attention over a history; what users and items
     decide of its inputs is looked up once for a request and once for a version. Default: items are ordered by the
     product."""
+    item_columns: tuple[str, ...] = ()
+    """`scorer`: columns of items that neither the item tower nor `attributes` read. What the scorer reads of other
+    columns is the user's or the request's; `labels.towers.item_column` is always the item's."""
     scored: Annotated[int, Field(ge=1, le=100_000)] = 4_000
     """`scorer`: how many items it scores for a user; without effect with `tree`."""
     tree: Tree | None = None
@@ -75,9 +79,17 @@ class Recall(Section):
 
 
 def recall_problems(
-    recall: Recall | None, towers: TowersConfig | None, part: str | None, scorers: Sequence[str]
+    recall: Recall | None, towers: TowersConfig | None, part: str | None, scorers: Sequence[str], columns: Sequence[str]
 ) -> list[str]:
-    """What is wrong with `[recall]`, given the model's towers, the part that is served, the labels without towers."""
+    """What is wrong with `[recall]`.
+
+    Args:
+        recall: the section; None gives no problems.
+        towers: of the model.
+        part: that is served.
+        scorers: the labels without towers.
+        columns: of impressions.
+    """
     if recall is None:
         return []
     problems = [] if towers else ['[recall] needs a label with loss = "in_batch". hint: add [labels.towers]']
@@ -86,4 +98,8 @@ def recall_problems(
     if recall.scorer is not None and recall.scorer not in scorers:
         known = ", ".join(scorers) or "none"
         problems.append(f"recall.scorer is {recall.scorer}, no label without towers. known: {known}")
+    if unknown := sorted({*recall.item_columns} - {*columns}):
+        problems.append(f"recall.item_columns has {', '.join(unknown)}. known: {', '.join(columns)}")
+    if recall.item_columns and recall.scorer is None:
+        problems.append("recall.item_columns has no effect without recall.scorer. hint: leave it out")
     return problems

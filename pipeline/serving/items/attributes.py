@@ -39,6 +39,11 @@ class Attributes:
         except InputError as failure:
             raise ConfigError(f"recall.attributes: {failure}") from None
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """The raw columns that the conditions read."""
+        return frozenset(column for predicate in self._predicates for column in predicate.columns)
+
     def __len__(self) -> int:
         return len(self._bits)
 

@@ -1,6 +1,6 @@
 """What a version computes of items: their vectors by the item tower, and their parts of the scorer."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,6 @@ import numpy as np
 from pipeline.arrays.types import Bools, Float32s, Int64s, UInt64s
 from pipeline.configuration.project import Project
 from pipeline.errors import ModelError
-from pipeline.features.plan import Features
 from pipeline.recall.item_changes import ItemName
 from pipeline.recall.scan_index import MAX_COMPONENT
 from pipeline.serving.instance_reader import JointReader
@@ -66,15 +65,19 @@ class Embedding:
 class ItemEmbedder:
     """Reads rows as they are in the replica. Not thread-safe."""
 
-    def __init__(self, project: Project, replica: Replica) -> None:
-        """Build the item tower, and the scorer if there is one. Raises ConfigError and ModelError."""
+    def __init__(self, project: Project, replica: Replica, attribute_columns: Collection[str] = ()) -> None:
+        """Build the item tower, and the scorer if there is one; attributes of items depend on `attribute_columns`.
+
+        Raises ConfigError and ModelError.
+        """
         config, root, towers, recall = project.config, project.root, project.config.towers, project.config.recall
         assert towers is not None, "[recall] requires two towers"
         assert recall is not None, "the project has no [recall]"
         self._replica = replica
         self._tower = Predictor(config, root, (towers.item,))
-        self.columns = self._tower.columns
-        """The raw columns that the item tower depends on."""
+        own = {towers.item_column, *attribute_columns, *recall.item_columns}
+        self.columns = (*self._tower.columns, *sorted(own - {*self._tower.columns}))
+        """The raw columns of items: the item's name, and what item tower, attributes or the setting read."""
         self.scorer = None if recall.scorer is None else Scorer(config, root, recall.scorer, self.columns)
         """The scorer with the weights that were loaded last."""
         halves = [] if self.scorer is None else [self.scorer.items.config]
@@ -107,10 +110,6 @@ class ItemEmbedder:
         for place in np.flatnonzero(~valid).tolist():
             problems[rows[place]] = _problem(found.vectors[place], names[rows[place]])
         return Embedding(found if valid.all() else found.take(valid) if valid.any() else None, problems)
-
-    def user_parts(self, features: Features) -> Float32s | None:
-        """[n, c] float32 of what the scorer reads of n users; None without a scorer. Raises ModelError."""
-        return None if self.scorer is None else self.scorer.users.parts(features, self._replica.lookup)
 
     def _computed(self, piece: ItemPiece, rows: range) -> EmbeddedItems:
         places = np.arange(rows.start, rows.stop)

@@ -1,6 +1,6 @@
 """What recall searches: a scan of all items by the product of both vectors, whose best a scorer may order anew."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,17 +31,21 @@ Found = tuple[list[UInt64s], list[Float32s]]
 
 
 class ItemIndex(Protocol):
-    """Searches may run beside each other; changes need a lock."""
+    """Searches may run beside each other, and beside `change`; what that returns needs a lock."""
 
     dim: int
 
-    def put(self, items: EmbeddedItems) -> None:
-        """Insert or replace items. One that is to have length 1 and has none is withheld: it would seem to suit every
-        user. Its vector is all zeros, or its square exceeded 32 bits before it was normalised.
-        """
+    @property
+    def outgrown(self) -> bool:
+        """Whether so many items have changed that the index should be built anew."""
 
-    def remove(self, ids: UInt64s) -> None:
-        """Remove items; unknown ids have no effect."""
+    def change(self, removed: UInt64s, put: EmbeddedItems | None) -> Callable[[], None]:
+        """Prepare a change, the next one; calling the result makes it.
+
+        Items `removed` are removed, unknown ids have no effect; then items are inserted or replaced. One that is to
+        have length 1 and has none is withheld: it would seem to suit every user. Its vector is all zeros, or its square
+        exceeded 32 bits before it was normalised.
+        """
 
     def find(self, users: Users, scorer: Scorer | None, k: int, allowed: Allowed) -> Found:
         """The best k of the items that may be found, for each user; of equal scores the lower id. Raises ModelError."""
@@ -58,16 +62,29 @@ class ScannedItems:
         self.dim, self._normalised, self._scored = dim, normalised, scored
         self._scan, self._parts = ScanIndex(dim, attributes=attributes), ItemRows()
 
-    def put(self, items: EmbeddedItems) -> None:
-        lost = without_direction(items.vectors, self._normalised)
-        self._scan.remove(items.ids[lost])
-        self._scan.put(items.ids[~lost], items.vectors[~lost], items.attributes[~lost])
-        if items.parts is not None:
-            self._parts.put(items.ids, items.parts)
+    @property
+    def outgrown(self) -> bool:
+        return False
 
-    def remove(self, ids: UInt64s) -> None:
-        self._scan.remove(ids)
-        self._parts.remove(ids)
+    def put(self, items: EmbeddedItems) -> None:
+        """Insert or replace items of an index that is not searched yet."""
+        self.change(np.empty(0, np.uint64), items)()
+
+    def change(self, removed: UInt64s, put: EmbeddedItems | None) -> Callable[[], None]:
+        kept, lost = with_direction(put, self._normalised)
+        gone = np.concatenate([removed, lost])
+        if kept is not None and kept.parts is not None:
+            self._parts.reserve(*kept.parts.shape)
+
+        def make() -> None:
+            self._scan.remove(gone)
+            self._parts.remove(gone)
+            if kept is not None:
+                self._scan.put(kept.ids, kept.vectors, kept.attributes)
+            if kept is not None and kept.parts is not None:
+                self._parts.put(kept.ids, kept.parts)
+
+        return make
 
     def find(self, users: Users, scorer: Scorer | None, k: int, allowed: Allowed) -> Found:
         n, wanted = len(users.vectors), k if scorer is None else max(k, self._scored)
@@ -86,9 +103,12 @@ class ScannedItems:
         return len(self._scan)
 
 
-def without_direction(vectors: Float32s, normalised: bool) -> Bools:
-    """[n] whether a vector [n, dim] that is to have length 1 has length 0."""
-    return np.asarray(~vectors.any(axis=1) if normalised else np.zeros(len(vectors)), np.bool_)
+def with_direction(items: EmbeddedItems | None, normalised: bool) -> tuple[EmbeddedItems | None, UInt64s]:
+    """The items whose vectors do not have length 0, if they are to have length 1; and the ids of the others."""
+    if items is None or not normalised:
+        return items, np.empty(0, np.uint64)
+    kept: Bools = np.asarray(items.vectors.any(axis=1), np.bool_)
+    return items if kept.all() else items.take(kept), items.ids[~kept]
 
 
 def best_of(ids: UInt64s, scores: Float32s, k: int) -> tuple[UInt64s, Float32s]:

@@ -6,9 +6,10 @@ by the tower of the version in use, and removed ones leave its index. Rows of em
 computed: those of items during the embedding, those of a user for each request.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,10 @@ from pipeline.logs.interface.log import Log
 from pipeline.recall.item_changes import ItemName
 from pipeline.serving.instance_reader import JointReader
 from pipeline.serving.items.attributes import Allowed, Attributes
-from pipeline.serving.items.catalogue import Catalogue, CatalogueChange
+from pipeline.serving.items.catalogue import ITEMS_AT_ONCE, Catalogue, CatalogueChange
 from pipeline.serving.items.embedder import EmbeddedItems, Embedding, ItemEmbedder, require_finite
-from pipeline.serving.items.flip_rule import SAMPLED_PIECES, FlipRule, Sample
-from pipeline.serving.items.item_index import ItemIndex, ScannedItems, Users
+from pipeline.serving.items.flip_rule import SAMPLED_PIECES, FlipRule, Sampled
+from pipeline.serving.items.item_index import ItemIndex, ScannedItems, Users, with_direction
 from pipeline.serving.items.item_source import ItemSource
 from pipeline.serving.items.scorer import Scorer
 from pipeline.serving.items.tree_index import TreeIndex
@@ -59,7 +60,8 @@ class _Embedded:
     sequence: int
     dense: bytes
     at_ms: int
-    sample: Sample
+    sample: EmbeddedItems | None
+    """Some of the items, as they were embedded; None if there are none."""
 
 
 class ItemView:
@@ -78,13 +80,13 @@ class ItemView:
         self._replica, self._clock, self._normalised = replica, project.clock, towers.normalise
         self._recall = config.recall
         self._user = Predictor(config, root, (towers.query,))
-        self._items = ItemEmbedder(project, replica)
+        self.attributes = Attributes(config.recall.attributes, config.events.impressions.columns)
+        self._items = ItemEmbedder(project, replica, self.attributes.columns)
         self._rule = FlipRule(config.recall.flip_overlap, lambda: Predictor(config, root, (towers.query,)))
         label = config.recall.scorer
         self._scorer = None if label is None else Scorer(config, root, label, self._items.columns)
         halves = [] if self._scorer is None else [self._scorer.users.config]
         self._users = JointReader(config, root, [self._user.config, *halves])
-        self.attributes = Attributes(config.recall.attributes, config.events.impressions.columns)
         self._source = ItemSource(project, self._items.reader, self.attributes, log)
         self.problem: str | None = None
         """Why the file of items could not be read the last time; the items before it, if any, stay in use."""
@@ -134,10 +136,11 @@ class ItemView:
         return count
 
     def refresh(self, pause: Pause = lambda: None) -> bool:
-        """Embed the items by the newest version and switch to it; returns whether either is another one.
+        """Embed the items by the newest version and switch to it; returns whether it was done.
 
-        A version that keeps enough of the best items (`recall.flip_overlap`) is skipped, unless items or generation are
-        others. `pause` is called between some thousand items.
+        It is done if the version, the catalogue or a large part of the items of a tree (`TreeIndex`) changed. A version
+        that keeps enough of the best items (`recall.flip_overlap`) is skipped, unless something else of these or the
+        generation changed. `pause` is called between some thousand items.
 
         Items whose vector or part of the scorer is not finite are withheld. Raises ModelError, with the version before
         still in use, if those of the first items by id, some thousand, all are.
@@ -145,12 +148,13 @@ class ItemView:
         with self._replica.reading():
             version, sequence, dense = self._replica.version, self._replica.sequence, self._replica.dense
         before, catalogue = self._embedded, self._catalogue
-        unchanged = before is not None and version in (before.version, self._skipped) and before.catalogue is catalogue
+        kept = before is not None and before.catalogue is catalogue and not before.index.outgrown
+        unchanged = before is not None and kept and version in (before.version, self._skipped)
         if catalogue is None or unchanged or not self._replica.ready or (before is None and not len(catalogue)):
             return False
         self._items.load(dense)
         try:
-            if before is not None and before.catalogue is catalogue and self._skips(before, version, dense):
+            if before is not None and kept and self._skips(before, version, dense):
                 self._skipped = version
                 self._items.load(before.dense)
                 return False
@@ -193,7 +197,7 @@ class ItemView:
         read = self._users.features(instances, self._clock.now_ms())
         self._require_users(instances)
         features = self._users.of(read, 0)
-        self._rule.remember(features)
+        self._rule.remember(read)
         with self._lock.reading():
             embedded = self._embedded
             if embedded is None:
@@ -240,25 +244,46 @@ class ItemView:
             for row, problem in embedding.problems.items():
                 self._source.refuse(change.names[row], problem)
         lost = np.concatenate([change.removed, change.put.ids[list(embedding.problems)]])
+        make = None if index is None else index.change(lost, embedding.items)
         with self._lock.writing():  # a search in progress names the items that it found
             catalogue.apply(change)
-            if index is not None:
-                index.remove(lost)
-            if index is not None and embedding.items is not None:
-                index.put(embedding.items)
+            if make is not None:
+                make()
 
     def _skips(self, before: _Embedded, version: str, dense: bytes) -> bool:
         """Whether the index before stays in use; the item tower is that of the new version."""
-        users = self._rule.users
-        if users is None or _generations(version) != _generations(before.version):
+        read = self._rule.users
+        if read is None or _generations(version) != _generations(before.version):
             return False
-        with self._replica.reading():
-            was, now = self._user.predict(users, self._replica.lookup), self._rule.embed(dense, users, self._replica)
-        sample = Sample.of(islice(self._embedded_pieces(before.catalogue), SAMPLED_PIECES))
-        return self._rule.skips(was, before.sample, now, sample)
+        share = min(1.0, SAMPLED_PIECES * ITEMS_AT_ONCE / max(1, len(before.catalogue)))
+        scored = None if self._recall.tree is not None else ceil(self._recall.scored * share)
+        try:
+            users = self._embedded_users(self._users.of(read, 0), read)
+            sample = self._sample(islice(self._embedded_pieces(before.catalogue), SAMPLED_PIECES))
+            if sample is None or before.sample is None:
+                return False
+            was = Sampled(users, before.sample, self._scorer)
+            now = Sampled(self._new_users(read, dense), sample, self._items.scorer)
+            return self._rule.skips(was, now, scored)
+        except ModelError:  # what cannot be measured is used, if it can be embedded
+            return False
 
-    def _index_of(self, catalogue: Catalogue, pause: Pause) -> tuple[ItemIndex, Sample]:
-        """All items by the loaded item tower and the rows as they are, and the vectors of a sample."""
+    def _new_users(self, read: Features, dense: bytes) -> Users:
+        """Users by a version whose weights the item tower has already."""
+        with self._replica.reading():
+            vectors = self._rule.embed(dense, self._users.of(read, 0), self._replica)
+            scorer = self._items.scorer
+            parts = None if scorer is None else scorer.users.parts(self._users.of(read, 1), self._replica.lookup)
+        require_finite(vectors, "the user of request", range(len(vectors)))
+        return Users(vectors, parts)
+
+    def _sample(self, pieces: Iterable[EmbeddedItems]) -> EmbeddedItems | None:
+        """The items of all pieces that can be found; None if there are none."""
+        kept = [found for piece in pieces if (found := with_direction(piece, self._normalised)[0]) is not None]
+        return EmbeddedItems.concatenated(kept) if kept else None
+
+    def _index_of(self, catalogue: Catalogue, pause: Pause) -> tuple[ItemIndex, EmbeddedItems | None]:
+        """All items by the loaded item tower and the rows as they are, and a sample of them."""
         first: list[EmbeddedItems] = []
 
         def embedded() -> Iterator[EmbeddedItems]:
@@ -268,7 +293,7 @@ class ItemView:
                 yield items
                 pause()
 
-        return self._built(embedded()), Sample.of(first)
+        return self._built(embedded()), self._sample(first)
 
     def _embedded_pieces(self, catalogue: Catalogue) -> Iterator[EmbeddedItems]:
         """All items that an index can hold, by ascending id; the others are logged.

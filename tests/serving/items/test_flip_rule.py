@@ -11,7 +11,8 @@ from pipeline.serving.items.item_view import ItemView
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.replica import Replica
 from pipeline.telemetry import metrics
-from tests.support.world.two_towers import USERS, TwoTowers
+from tests.serving.items.test_scorer import MODEL, SCORE
+from tests.support.world.two_towers import TOWERS, USERS, TwoTowers
 
 
 @pytest.fixture
@@ -40,9 +41,11 @@ def publish(world, replica):
     replica.catch_up()
 
 
-def publish_scaled(world, replica, scale=2.0):
-    """A version with the same weights times `scale`: other scores in the same order."""
-    weights = {name: array * np.float32(scale) for name, array in unpack(world.trainer.dense).items()}
+def publish_scaled(world, replica, factors=None):
+    """A version with the same weights times `factors` by name, by default all twice: other scores in the same order."""
+    given = unpack(world.trainer.dense)
+    factors = dict.fromkeys(given, 2.0) if factors is None else factors
+    weights = {name: array * np.float32(factors.get(name, 1.0)) for name, array in given.items()}
     world.trainer.next_dense = lambda: pack(weights)
     world.trainer.commit(touched={}, flush=True)
     replica.catch_up()
@@ -64,6 +67,23 @@ def test_a_version_that_keeps_the_best_items_is_skipped_and_one_that_changes_the
     assert view.refresh()
     assert view.recall(USERS, 10).version == "g0/s0-of-1/3"
     assert reading_of(view, metrics.RECALL_OVERLAP) < 0.9
+
+
+@pytest.mark.parametrize("tree", [None, {"beam": 30, "fan_out": 4, "layers": 1}])
+def test_the_overlap_is_that_of_what_the_scorer_finds(tmp_path, tree):
+    recall = {"items": "items.jsonl", "scorer": "score", "scored": 20, "max_k": 20, "flip_overlap": 0.9, "tree": tree}
+    world = TwoTowers(tmp_path, model=MODEL, labels=[TOWERS, SCORE], recall=recall)
+    world.commit()
+    replica = Replica.for_predictions(world.project, world.trainer.log)
+    replica.catch_up()
+    view = ItemView(world.project, replica, world.trainer.log)
+    view.refresh()
+    view.recall(USERS, 10)
+    for factors, skipped in (({"variable/12/kernel": 2.0}, True), ({"variable/12/kernel": -1.0}, False)):
+        publish_scaled(world, replica, factors)
+        assert view.refresh() is not skipped
+        assert (reading_of(view, metrics.RECALL_OVERLAP) == 1.0) is skipped
+    world.trainer.close()
 
 
 def test_after_a_skipped_version_items_have_the_tower_of_the_one_in_use(world_of):

@@ -116,6 +116,26 @@ def test_items_join_change_and_leave_between_two_versions(world_of):
     assert not any(103 in names for names in world.view.recall(USERS, 30).items)
 
 
+@pytest.mark.parametrize(("joined", "removed"), [(13, 0), (0, 13), (6, 7)])
+def test_a_tree_is_built_anew_once_a_quarter_of_its_items_have_changed(world_of, joined, removed):
+    world = world_of(NARROW)
+    users = [{"user": i} for i in range(40)]
+    new = [{"item": 900 + i, "price": 60.0 + i} for i in range(joined)]
+    gone = [{"item": item["item"], "$removed": True} for item in ITEMS[:removed]]
+    *first, last = [*new, *gone]
+    world.append(*first)
+    world.view.admit()
+    assert not world.view.refresh()
+    world.append(last)
+    world.view.admit()
+    before = world.view.recall(users, 3)
+    assert world.view.refresh()
+    assert not world.view.refresh()
+    rebuilt = world.view.recall(users, 3)
+    assert (rebuilt, rebuilt.version) == (world.new_view().recall(users, 3), before.version)
+    assert rebuilt != before
+
+
 def test_filters_and_exclusions_leave_items_out(world_of):
     world = world_of(WIDE, attributes={"cheap": "price < 2.5"})
     allowed = world.view.attributes.allowed({"all": ["cheap"]}, [100, 101])

@@ -1,4 +1,4 @@
-// The first pass of a search in recall/scan.h, once per SIMD level: products of blocks of items with a few queries,
+// The first pass of a search in recall/scan/scan.h, once per SIMD level: products of blocks of items with a few queries,
 // comparison with the threshold of each query, and compaction of what survives.
 //
 // A block holds kBlockItems items: `groups` groups of four codes of every item (item i at 4 * i), each code stored as

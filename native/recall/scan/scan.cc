@@ -1,4 +1,4 @@
-#include "recall/scan.h"
+#include "recall/scan/scan.h"
 
 #include <algorithm>
 #include <optional>

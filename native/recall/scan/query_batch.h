@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "recall/item_segment.h"
+#include "recall/scan/item_segment.h"
 
 namespace springtide {
 

@@ -1,4 +1,4 @@
-#include "recall/segment_list.h"
+#include "recall/scan/segment_list.h"
 
 #include <stdexcept>
 

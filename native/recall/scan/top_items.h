@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "recall/query_batch.h"
+#include "recall/scan/query_batch.h"
 
 namespace springtide {
 

@@ -1,4 +1,4 @@
-#include "recall/item_segment.h"
+#include "recall/scan/item_segment.h"
 
 #include <algorithm>
 #include <bit>

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <memory>
 
-#include "recall/item_segment.h"
+#include "recall/scan/item_segment.h"
 #include "table/chunked_rows.h"
 
 namespace springtide {

@@ -1,4 +1,4 @@
-#include "recall/scan_index.h"
+#include "recall/scan/scan_index.h"
 
 #include <algorithm>
 #include <cstring>

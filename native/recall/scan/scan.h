@@ -21,9 +21,9 @@
 #include <vector>
 
 #include "recall/item_filter.h"
-#include "recall/query_batch.h"
-#include "recall/segment_list.h"
-#include "recall/top_items.h"
+#include "recall/scan/query_batch.h"
+#include "recall/scan/segment_list.h"
+#include "recall/scan/top_items.h"
 
 namespace springtide {
 

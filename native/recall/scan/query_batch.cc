@@ -1,4 +1,4 @@
-#include "recall/query_batch.h"
+#include "recall/scan/query_batch.h"
 
 #include <algorithm>
 #include <bit>

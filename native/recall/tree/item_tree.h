@@ -5,13 +5,13 @@
 // has the first child of each, so the children of a node are a range. Who searches scores nodes and items by numbers of
 // its own, which it keeps by node and by place (item_places.h), and asks what lies below the best.
 //
-// An item that is put later joins the node that is reached from the first layer by the nearest centre of each; no other
-// item or node changes, and a node may come to hold any number of items. Nodes keep the centres that they were built
-// with: build another tree once many items have changed.
+// An item that is put later joins a node of the last layer, which `nearest` finds; no other item or node changes, and a
+// node may come to hold any number of items. Nodes keep the centres that they were built with: build another tree once
+// many items have changed.
 //
 // Threads: not thread-safe; concurrent const calls are safe. Results follow from the calls before, at every SIMD level.
-// Cost: building as in clusters.h for each layer; a put reads first layer + fan_out * layers centres; the rest is linear
-// in what it returns. Memory: about 40 bytes per item, and 4 * dim + 40 per node.
+// Cost: building as in clusters.h for each layer; `nearest` reads first layer + fan_out * layers centres for an item; the
+// rest is linear in what it gets and returns. Memory: about 40 bytes per item, and 4 * dim + 40 per node.
 // Failure: as ItemPlaces; an item of a failed put may be below no node.
 #pragma once
 
@@ -20,9 +20,9 @@
 #include <span>
 #include <vector>
 
-#include "recall/clusters.h"
 #include "recall/item_filter.h"
 #include "recall/item_places.h"
+#include "recall/tree/clusters.h"
 
 namespace springtide {
 
@@ -39,8 +39,14 @@ public:
     // The nodes of layer l are numbered from layer_begins()[l] up to layer_begins()[l + 1]. A layer has at least one.
     std::span<const uint32_t> layer_begins() const { return layer_begins_; }
 
-    // Inserts or replaces items, the last one of a repeated id counts; returns their places.
-    std::vector<uint32_t> put(const uint64_t* ids, const float* vectors, const uint64_t* attributes, size_t n);
+    // For each of n finite vectors, [n, dim], the node of the last layer that is reached from the first layer by the
+    // nearest centre of each.
+    std::vector<uint32_t> nearest(const float* vectors, size_t n) const;
+
+    // Inserts or replaces items below nodes of the last layer, [n]; the last one of a repeated id counts. Returns their
+    // places.
+    std::vector<uint32_t> put(std::span<const uint64_t> ids, std::span<const uint32_t> nodes,
+                              std::span<const uint64_t> attributes);
 
     // Removes items; returns how many of the ids were there.
     size_t remove(const uint64_t* ids, size_t n);
@@ -73,7 +79,6 @@ private:
     uint32_t last_layer() const { return layer_begins_[layer_begins_.size() - 2]; }
     std::vector<size_t> add_layer(const VectorRows& vectors, std::span<uint32_t> order, std::span<const size_t> ends,
                                   size_t layer);
-    uint32_t nearest(const float* vector) const;
     uint32_t nearest_of(const float* vector, uint32_t begin, uint32_t end) const;
     void detach(uint32_t place);
 

@@ -1,11 +1,11 @@
-#include "recall/item_tree.h"
+#include "recall/tree/item_tree.h"
 
 #include <algorithm>
 #include <numeric>
 
 #include "keys/xxh64.h"
 #include "recall/best_of.h"
-#include "recall/clusters.h"
+#include "recall/tree/clusters.h"
 
 namespace springtide {
 namespace {
@@ -72,14 +72,15 @@ std::vector<size_t> ItemTree::add_layer(const VectorRows& vectors, std::span<uin
     return found;
 }
 
-std::vector<uint32_t> ItemTree::put(const uint64_t* ids, const float* vectors, const uint64_t* attributes, size_t n) {
-    std::vector<uint32_t> places = places_.put({ids, n});
-    for (size_t i = 0; i < n; ++i) {
+std::vector<uint32_t> ItemTree::put(std::span<const uint64_t> ids, std::span<const uint32_t> nodes,
+                                    std::span<const uint64_t> attributes) {
+    std::vector<uint32_t> places = places_.put(ids);
+    for (size_t i = 0; i < ids.size(); ++i) {
         const uint32_t place = places[i];
-        if (place >= node_of_.size()) node_of_.resize(place + 1, kNoRow);
         if (place >= attributes_.size()) attributes_.resize(place + 1);
+        if (place >= node_of_.size()) node_of_.resize(place + 1, kNoRow);
         detach(place);
-        const uint32_t node = nearest(vectors + i * shape_.dim) - last_layer();
+        const uint32_t node = nodes[i] - last_layer();
         items_[node].push_back(place);
         node_of_[place] = node;
         attributes_[place] = attributes[i];
@@ -98,17 +99,22 @@ size_t ItemTree::remove(const uint64_t* ids, size_t n) {
     return removed;
 }
 
+// An item of a put that failed may have a place and no node.
 void ItemTree::detach(uint32_t place) {
-    if (node_of_[place] == kNoRow) return;
+    if (place >= node_of_.size() || node_of_[place] == kNoRow) return;
     std::vector<uint32_t>& items = items_[node_of_[place]];
     items.erase(std::find(items.begin(), items.end(), place));
     node_of_[place] = kNoRow;
 }
 
-uint32_t ItemTree::nearest(const float* vector) const {
-    uint32_t node = nearest_of(vector, 0, layer_begins_[1]);
-    while (node < last_layer()) node = nearest_of(vector, first_children_[node], first_children_[node + 1]);
-    return node;
+std::vector<uint32_t> ItemTree::nearest(const float* vectors, size_t n) const {
+    std::vector<uint32_t> found(n);
+    for (size_t i = 0; i < n; ++i) {
+        const float* vector = vectors + i * shape_.dim;
+        uint32_t& node = found[i] = nearest_of(vector, 0, layer_begins_[1]);
+        while (node < last_layer()) node = nearest_of(vector, first_children_[node], first_children_[node + 1]);
+    }
+    return found;
 }
 
 // By squared distance, of equal ones the lowest.

@@ -1,4 +1,4 @@
-#include "recall/clusters.h"
+#include "recall/tree/clusters.h"
 
 #include <algorithm>
 #include <cmath>

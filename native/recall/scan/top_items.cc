@@ -1,4 +1,4 @@
-#include "recall/top_items.h"
+#include "recall/scan/top_items.h"
 
 #include <algorithm>
 #include <functional>

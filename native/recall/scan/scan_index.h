@@ -23,8 +23,8 @@
 #include <span>
 #include <vector>
 
-#include "recall/scan.h"
-#include "recall/segment_list.h"
+#include "recall/scan/scan.h"
+#include "recall/scan/segment_list.h"
 #include "table/index/key_index.h"
 
 namespace springtide {
