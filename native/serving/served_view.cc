@@ -16,17 +16,12 @@
 namespace springtide {
 namespace {
 
-using ReadLock = std::shared_lock<std::shared_mutex>;
-using WriteLock = std::unique_lock<std::shared_mutex>;
-
-constexpr size_t kHeaderBytes = 12;
 constexpr uint32_t kMaxRows = (1u << 30) - 1;  // per precision; a place must not be kNoRow
 
 // 4, 8, 16, 32 → 0, 1, 2, 3 and back.
 unsigned pool_of(unsigned bits) { return static_cast<unsigned>(std::countr_zero(bits)) - 2; }
-unsigned bits_of(uint32_t place) { return 4u << (place & 3); }
 
-size_t cell_bytes(unsigned bits, size_t dim) { return (kHeaderBytes + payload_bytes(bits, dim) + 3) / 4 * 4; }
+size_t cell_bytes(unsigned bits, size_t dim, size_t header) { return (header + payload_bytes(bits, dim) + 3) / 4 * 4; }
 
 void write(std::byte* cell, uint64_t key, uint32_t handle) {
     std::memcpy(cell, &key, sizeof(key));
@@ -100,8 +95,8 @@ uint64_t RowHash::operator()(uint64_t key, unsigned bits, const uint8_t* payload
 
 ServedView::ServedView(size_t dim, bool by_handle)
     : dim_(dim),
-      pools_{ChunkedRows(cell_bytes(4, dim)), ChunkedRows(cell_bytes(8, dim)), ChunkedRows(cell_bytes(16, dim)),
-             ChunkedRows(cell_bytes(32, dim))},
+      pools_{ChunkedRows(cell_bytes(4, dim, kHeaderBytes)), ChunkedRows(cell_bytes(8, dim, kHeaderBytes)),
+             ChunkedRows(cell_bytes(16, dim, kHeaderBytes)), ChunkedRows(cell_bytes(32, dim, kHeaderBytes))},
       hash_(dim) {
     if (by_handle) by_handle_.emplace();
 }
@@ -110,17 +105,6 @@ std::vector<ServedView::Place> ServedView::places_of(const uint64_t* keys, size_
     std::vector<Place> places(n);
     by_key_.find_each({keys, n}, KeyAt{*this}, [&](size_t i, Place place) { places[i] = place; });
     return places;
-}
-
-ServedView::CellHeader ServedView::header_of(const std::byte* cell) {
-    CellHeader header;
-    std::memcpy(&header.key, cell, sizeof(header.key));
-    std::memcpy(&header.handle, cell + sizeof(header.key), sizeof(header.handle));
-    return header;
-}
-
-const uint8_t* ServedView::payload_at(Place place) const {
-    return reinterpret_cast<const uint8_t*>(cell_at(place)) + kHeaderBytes;
 }
 
 uint64_t ServedView::stored_hash(uint64_t key, Place place) { return hash_(key, bits_of(place), payload_at(place)); }
@@ -167,6 +151,7 @@ size_t ServedView::put(const uint64_t* keys, const uint32_t* handles, const uint
     const auto places = places_of(keys, n);
     const size_t conflict = conflict_in(keys, handles, places);
     if (conflict < n) return conflict;
+    ++changes_;
     // The first row of a repeated key may change its place, so places are reused for strictly ascending keys only.
     const bool distinct = std::adjacent_find(keys, keys + n, std::greater_equal<>()) == keys + n;
     for (size_t i = 0; i < n; ++i) {
@@ -191,7 +176,7 @@ void ServedView::put_row(uint64_t key, Place place, uint32_t handle, unsigned bi
     } else {
         digest_ -= stored_hash(key, place);
     }
-    std::memcpy(pools_[place & 3][place >> 2] + kHeaderBytes, payload, payload_bytes(bits, dim_));
+    std::memcpy(stored_payload(place), payload, payload_bytes(bits, dim_));
     digest_ += hash_(key, bits, payload);
 }
 
@@ -250,6 +235,7 @@ void ServedView::remove_row(uint64_t key, Place place) {
 
 size_t ServedView::remove(const uint64_t* keys, size_t n) {
     const WriteLock lock(mutex_);
+    ++changes_;
     const size_t before = by_key_.size();
     for (size_t i = 0; i < n; ++i)
         if (const Place place = by_key_.find(keys[i], KeyAt{*this}); place != kNoRow) remove_row(keys[i], place);
@@ -311,18 +297,6 @@ void ServedView::differences(const uint64_t* keys, const uint8_t* bits, size_t n
                       *payload_at(places[i]) == *payload;
         if (relative[i]) subtract_integers(payload_at(places[i]), dim_, bits[i], payload);
     }
-}
-
-size_t ServedView::add_stored(const uint64_t* keys, const uint8_t* bits, const bool* relative, size_t n,
-                              uint8_t* payload) const {
-    const ReadLock lock(mutex_);
-    const auto places = places_of(keys, n);
-    for (size_t i = 0; i < n; payload += payload_bytes(bits[i], dim_), ++i) {
-        if (!relative[i]) continue;
-        if (places[i] == kNoRow || bits_of(places[i]) != bits[i] || !is_integer_precision(bits[i])) return i;
-        add_integers(payload_at(places[i]), dim_, bits[i], payload);
-    }
-    return n;
 }
 
 void ServedView::bits(const uint64_t* keys, size_t n, uint8_t* bits) const {

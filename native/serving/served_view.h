@@ -17,10 +17,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <mutex>
 #include <optional>
 #include <shared_mutex>
 #include <vector>
 
+#include "serving/coded_rows.h"
 #include "serving/handle_index.h"
 #include "table/chunked_rows.h"
 #include "table/index/key_index.h"
@@ -67,6 +70,34 @@ public:
                                       const uint8_t* payload, size_t n, const uint64_t* removed, size_t removed_count,
                                       uint64_t* digest) const;
 
+    // A place identifies a cell: the number of its pool, one per precision, in the two low bits, its row above.
+    using Place = uint32_t;
+
+    // What stage() found of a change.
+    struct Staged {
+        // A row whose handle no stored row has; a difference to a row of another precision or of floats; a new row whose
+        // handle is that of another key in the change.
+        enum class Defect { kNone, kUnknownHandle, kNoDifference, kHandleInUse };
+
+        Defect defect = Defect::kNone;
+        size_t at = 0;  // the row with the defect
+        std::vector<uint64_t> keys;    // of all rows, known ones first
+        std::vector<Place> places;     // of the known rows
+        std::vector<uint8_t> payload;  // of all rows, absolute
+        uint64_t digest = 0;           // after apply()
+        uint64_t changes = 0;          // of the view, at stage()
+        bool distinct = false;         // no key or handle occurs twice, and new ones are not stored
+    };
+
+    // Resolves the handles of a change, adds the stored rows to its differences and computes the digest that apply() of
+    // it leads to; changes nothing. Requires an index of handles. Whether a new row has the handle of another stored key
+    // is left to apply().
+    Staged stage(const DeltaRows& rows) const;
+
+    // Removes keys and stores rows as remove() and put() would, mostly without computing hashes. False, with no row
+    // stored, if the view was changed after stage() of the same rows, or a handle belongs to another key.
+    [[nodiscard]] bool apply(const DeltaRows& rows, const Staged& staged);
+
     // Removes keys and their handles; returns the number removed.
     size_t remove(const uint64_t* keys, size_t n);
 
@@ -85,11 +116,6 @@ public:
     // Payloads of n rows of distinct keys, concatenated, become differences to the stored rows where relative[i]: the
     // key has a row of the same precision, below 32 bits, and the same exponent.
     void differences(const uint64_t* keys, const uint8_t* bits, size_t n, uint8_t* payload, bool* relative) const;
-
-    // The inverse: adds the stored rows to the differences in `payload`. Returns n, or an i with relative[i] whose key
-    // has no row of bits[i]; then the payloads before i are changed.
-    [[nodiscard]] size_t add_stored(const uint64_t* keys, const uint8_t* bits, const bool* relative, size_t n,
-                                    uint8_t* payload) const;
 
     // decode(), bits() and handles() of the same keys, with one probe per key.
     void read(const uint64_t* keys, size_t n, float* rows, uint8_t* bits, uint32_t* handles) const;
@@ -113,8 +139,8 @@ public:
     size_t dim() const { return dim_; }
 
 private:
-    // A place identifies a cell: the number of its pool, one per precision, in the two low bits, its row above.
-    using Place = uint32_t;
+    using ReadLock = std::shared_lock<std::shared_mutex>;
+    using WriteLock = std::unique_lock<std::shared_mutex>;
 
     // The layout of a cell is key u64, handle u32, payload.
     struct CellHeader {
@@ -128,9 +154,23 @@ private:
         uint64_t operator()(Place place) const { return header_of(view.cell_at(place)).key; }
         [[gnu::always_inline]] void prefetch(Place place) const { __builtin_prefetch(view.cell_at(place)); }
     };
-    static CellHeader header_of(const std::byte* cell);
+    static constexpr size_t kHeaderBytes = 12;
+    static CellHeader header_of(const std::byte* cell) {
+        CellHeader header;
+        std::memcpy(&header.key, cell, sizeof(header.key));
+        std::memcpy(&header.handle, cell + sizeof(header.key), sizeof(header.handle));
+        return header;
+    }
     const std::byte* cell_at(Place place) const { return pools_[place & 3][place >> 2]; }
-    const uint8_t* payload_at(Place place) const;
+    const uint8_t* payload_at(Place place) const {
+        return reinterpret_cast<const uint8_t*>(cell_at(place)) + kHeaderBytes;
+    }
+    uint8_t* stored_payload(Place place) {
+        return reinterpret_cast<uint8_t*>(pools_[place & 3][place >> 2]) + kHeaderBytes;
+    }
+    static unsigned bits_of(Place place) { return 4u << (place & 3); }
+    void stage_known(const DeltaRows& rows, Staged& staged) const;
+    void stage_new_and_removed(const DeltaRows& rows, Staged& staged) const;
     std::vector<Place> places_of(const uint64_t* keys, size_t n) const;
     size_t conflict_in(const uint64_t* keys, const uint32_t* handles, const std::vector<Place>& places) const;
     size_t batch_conflict_in(const uint64_t* keys, const uint32_t* handles, const std::vector<Place>& places,
@@ -158,6 +198,7 @@ private:
     std::optional<HandleIndex> by_handle_;
     RowHash hash_;  // used by the writer only
     uint64_t digest_ = 0;
+    uint64_t changes_ = 0;  // calls that may have changed the view
     size_t payload_total_ = 0;
 };
 

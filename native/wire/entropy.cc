@@ -32,20 +32,18 @@ void add_geometric(uint32_t mean, uint32_t weight, std::array<uint32_t, kSymbols
 }
 
 // A mixture of three geometric distributions, because a mean of few values is uncertain.
-SymbolTable table_of(uint32_t mean) {
+void fill(BandTable& table, uint32_t mean) {
     std::array<uint32_t, kSymbols> sums = {};
     add_geometric((mean + 1) / 2, 1, sums);
     add_geometric(mean, 2, sums);
     add_geometric(2 * mean, 1, sums);
-    SymbolTable table;
-    uint32_t left = 1u << kSlotBits;
-    for (unsigned s = kSymbols; s-- > 1; left -= table.freq[s])
-        table.freq[s] = static_cast<uint16_t>(1 + (sums[s] * uint64_t{(1u << kSlotBits) - kSymbols} >> 18));
-    table.freq[0] = static_cast<uint16_t>(left);
-    table.start[0] = 0;
-    for (unsigned s = 1; s < kSymbols; ++s)
-        table.start[s] = static_cast<uint16_t>(table.start[s - 1] + table.freq[s - 1]);
-    return table;
+    uint32_t first = 1u << kSlotBits;
+    for (unsigned s = kSymbols; s-- > 0;) {
+        const auto freq = s == 0 ? first : 1 + (sums[s] * uint64_t{(1u << kSlotBits) - kSymbols} >> 18);
+        first -= static_cast<uint32_t>(freq);
+        table.shares[s] = {static_cast<uint16_t>(freq), static_cast<uint16_t>(first)};
+        std::fill_n(table.symbols.begin() + first, freq, static_cast<uint8_t>(s));
+    }
 }
 
 uint32_t mean_of(unsigned band) {
@@ -55,11 +53,8 @@ uint32_t mean_of(unsigned band) {
 std::unique_ptr<const EntropyTables> make_tables() {
     auto tables = std::make_unique<EntropyTables>();
     for (unsigned band = 0; band < kBands; ++band) {
-        const SymbolTable& table = tables->symbols[band] = table_of(mean_of(band));
-        for (unsigned s = 0; s < kSymbols; ++s)
-            for (unsigned i = 0; i < table.freq[s]; ++i)
-                tables->slots[band][table.start[s] + i] = {table.freq[s], i & ((1 << kSlotBits) - 1), s & 0xff};
-        std::fill(tables->band.begin() + kBandStarts[band], tables->band.end(), static_cast<uint8_t>(band));
+        fill(tables->bands[band], mean_of(band));
+        std::fill(tables->of_mean.begin() + kBandStarts[band], tables->of_mean.end(), &tables->bands[band]);
     }
     return tables;
 }
@@ -73,7 +68,7 @@ const EntropyTables& entropy_tables() {
 
 void EntropyEncoder::put(uint32_t value, Scale& scale) {
     const unsigned shift = scale.shift();
-    const SymbolTable& table = tables_.symbols[scale.band(tables_)];
+    const BandTable& table = scale.table(tables_);
     const uint32_t high = value >> shift;
     if (high < kDirect) {
         put_symbol(table, high);

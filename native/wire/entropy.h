@@ -34,23 +34,20 @@ inline constexpr unsigned kBands = 16, kSymbols = 44, kDirect = 16, kSlotBits = 
 // word.
 inline constexpr unsigned kMostPerBit = 16;
 
-// Frequencies of the symbols of one band; they sum to 2^12.
-struct SymbolTable {
-    std::array<uint16_t, kSymbols> freq, start;
+// A symbol has the slots from `start` on; the frequencies of a band sum to 2^12.
+struct Share {
+    uint16_t freq, start;
 };
 
-// What a slot of a band decodes to.
-struct Slot {
-    uint32_t freq : 12;
-    uint32_t offset : 12;  // slot - start
-    uint32_t symbol : 8;
+// The shares of the symbols of one band, and the symbol of each slot. Those of a few bands fit the first-level cache.
+struct BandTable {
+    std::array<Share, kSymbols> shares;
+    std::array<uint8_t, 1 << kSlotBits> symbols;
 };
-static_assert(sizeof(Slot) == 4, "the tables of a few bands fit the caches");
 
 struct EntropyTables {
-    std::array<SymbolTable, kBands> symbols;
-    std::array<std::array<Slot, 1 << kSlotBits>, kBands> slots;
-    std::array<uint8_t, 256> band;  // of a mean below 256 sixteenths
+    std::array<BandTable, kBands> bands;
+    std::array<const BandTable*, 256> of_mean;  // below 256 sixteenths
 };
 
 // Computed at the first call.
@@ -59,8 +56,8 @@ const EntropyTables& entropy_tables();
 // The running mean of one class of integers, which selects the table of the next one.
 class Scale {
 public:
-    unsigned shift() const { return static_cast<unsigned>(std::max(0, static_cast<int>(std::bit_width(mean_)) - 8)); }
-    unsigned band(const EntropyTables& tables) const { return tables.band[mean_ >> shift()]; }
+    unsigned shift() const { return mean_ < 256 ? 0 : static_cast<unsigned>(std::bit_width(mean_)) - 8; }
+    const BandTable& table(const EntropyTables& tables) const { return *tables.of_mean[mean_ >> shift()]; }
     void update(uint32_t value) {
         const auto mean = static_cast<int32_t>(mean_);
         mean_ = static_cast<uint32_t>(mean + ((16 * static_cast<int32_t>(std::min(value, kMost)) - mean) >> 2));
@@ -80,8 +77,9 @@ public:
     void finish(std::vector<uint8_t>& encoded);
 
 private:
-    void put_symbol(const SymbolTable& table, unsigned symbol) {
-        steps_.push_back(static_cast<uint32_t>(table.start[symbol]) << 16 | table.freq[symbol]);
+    void put_symbol(const BandTable& table, unsigned symbol) {
+        const Share share = table.shares[symbol];
+        steps_.push_back(static_cast<uint32_t>(share.start) << 16 | share.freq);
     }
 
     const EntropyTables& tables_ = entropy_tables();
@@ -96,22 +94,25 @@ public:
         else std::memcpy(&state_, at_, 4), at_ += 4;
     }
 
-    uint32_t take(Scale& scale) {
+    // Each integer waits for the state and the mean of the one before: inline, so that a loop keeps both in registers.
+    [[gnu::always_inline]] uint32_t take(Scale& scale) {
         const unsigned shift = scale.shift();
-        const Slot slot = tables_->slots[scale.band(*tables_)][state_ & ((1 << kSlotBits) - 1)];
-        state_ = slot.freq * (state_ >> kSlotBits) + slot.offset;
+        const BandTable& table = scale.table(*tables_);
+        const uint32_t slot = state_ & ((1 << kSlotBits) - 1);
+        uint32_t value = table.symbols[slot];
+        const Share share = table.shares[value];
+        state_ = share.freq * (state_ >> kSlotBits) + slot - share.start;
         refill();
-        uint32_t value = slot.symbol;
-        if (value >= kDirect) {
+        if (value >= kDirect) [[unlikely]] {
             const unsigned width = value - 11;
             value = 1u << (width - 1) | static_cast<uint32_t>(take_bits(width - 1));
         }
-        if (shift) value = static_cast<uint32_t>(static_cast<uint64_t>(value) << shift | take_bits(shift));
+        if (shift) [[unlikely]] value = static_cast<uint32_t>(static_cast<uint64_t>(value) << shift | take_bits(shift));
         scale.update(value);
         return value;
     }
 
-    uint64_t take_bits(unsigned count) {
+    [[gnu::always_inline]] uint64_t take_bits(unsigned count) {
         uint64_t bits = 0;
         for (unsigned done = 0; done < count; done += 16) {
             const unsigned part = std::min(count - done, 16u);
@@ -130,16 +131,16 @@ public:
 private:
     void fail() { good_ = false, state_ = 1u << 16, at_ = end_; }
     // Without a branch on the state, which no processor predicts.
-    void refill() {
-        const bool low = state_ < 1u << 16;
-        if (end_ - at_ < 2) {
+    [[gnu::always_inline]] void refill() {
+        const uint32_t low = state_ < 1u << 16;
+        if (end_ - at_ < 2) [[unlikely]] {
             if (low) fail();
             return;
         }
         uint16_t word;
         std::memcpy(&word, at_, 2);
-        at_ += low ? 2 : 0;
-        state_ = low ? state_ << 16 | word : state_;
+        at_ += 2 * low;
+        state_ = state_ << 16 * low | (word & (0 - low));
     }
 
     const EntropyTables* tables_ = &entropy_tables();

@@ -1,8 +1,6 @@
 // ServedView for pipeline/versions/deltas/served_view.py, which checks lengths and precisions first.
 #include "serving/served_view.h"
 
-#include <nanobind/stl/pair.h>
-
 #include <utility>
 
 #include "bindings/arrays.h"
@@ -57,14 +55,7 @@ void bind_row_queries(nb::class_<ServedView>& view) {
                 nb::gil_scoped_release nogil;
                 self.differences(keys.data(), bits.data(), keys.size(), payload.data(), relative.data());
             },
-            exact("keys"), exact("bits"), exact("payload"), exact("relative"))
-        .def(
-            "add_stored",
-            [](const ServedView& self, In<uint64_t> keys, In<uint8_t> bits, In<bool> relative, Out<uint8_t> payload) {
-                nb::gil_scoped_release nogil;
-                return self.add_stored(keys.data(), bits.data(), relative.data(), keys.size(), payload.data());
-            },
-            exact("keys"), exact("bits"), exact("relative"), exact("payload"));
+            exact("keys"), exact("bits"), exact("payload"), exact("relative"));
 }
 
 void bind_handle_queries(nb::class_<ServedView>& view) {
@@ -84,19 +75,46 @@ void bind_handle_queries(nb::class_<ServedView>& view) {
             exact("handles"), exact("keys"), exact("known"));
 }
 
-void bind_state_queries(nb::class_<ServedView>& view) {
+// A change, and what stage() found of it. The arrays of the change belong to the caller, which keeps them.
+struct StagedChange {
+    springtide::DeltaRows rows;
+    ServedView::Staged staged;
+};
+
+void bind_changes(nb::module_& m, nb::class_<ServedView>& view) {
+    using Defect = ServedView::Staged::Defect;
+    nb::enum_<Defect>(m, "StageDefect")
+        .value("NONE", Defect::kNone)
+        .value("UNKNOWN_HANDLE", Defect::kUnknownHandle)
+        .value("NO_DIFFERENCE", Defect::kNoDifference)
+        .value("HANDLE_IN_USE", Defect::kHandleInUse);
+    nb::class_<StagedChange>(m, "StagedChange")
+        .def_prop_ro("defect", [](const StagedChange& self) { return self.staged.defect; })
+        .def_prop_ro("at", [](const StagedChange& self) { return self.staged.at; })
+        .def_prop_ro("digest", [](const StagedChange& self) { return self.staged.digest; });
     view.def(
-            "digest_after",
-            [](const ServedView& self, In<uint64_t> keys, In<uint32_t> handles, In<uint8_t> bits, In<uint8_t> payload,
-               In<uint64_t> removed) {
-                uint64_t digest = 0;
-                nb::gil_scoped_release nogil;
-                const size_t conflict = self.digest_after(keys.data(), handles.data(), bits.data(), payload.data(),
-                                                          keys.size(), removed.data(), removed.size(), &digest);
-                return std::pair(conflict, digest);
+            "stage",
+            [](const ServedView& self, In<uint32_t> handles, In<bool> relative, In<uint64_t> new_keys,
+               In<uint32_t> new_handles, In<uint8_t> bits, In<uint8_t> payload, In<uint64_t> removed) {
+                const springtide::DeltaRows rows{handles.data(),  relative.data(), handles.size(), new_keys.data(),
+                                                 new_handles.data(), new_keys.size(), bits.data(), payload.data(),
+                                                 removed.data(),  removed.size(),  self.dim()};
+                return without_gil([&] { return StagedChange{rows, self.stage(rows)}; });
             },
-            exact("keys"), exact("handles"), exact("bits"), exact("payload"), exact("removed"))
-        .def("keys",
+            exact("handles"), exact("relative"), exact("new_keys"), exact("new_handles"), exact("bits"),
+            exact("payload"), exact("removed"), nb::keep_alive<0, 2>(), nb::keep_alive<0, 3>(), nb::keep_alive<0, 4>(),
+            nb::keep_alive<0, 5>(), nb::keep_alive<0, 6>(), nb::keep_alive<0, 8>())
+        .def(
+            "apply",
+            [](ServedView& self, const StagedChange& change) {
+                nb::gil_scoped_release nogil;
+                return self.apply(change.rows, change.staged);
+            },
+            exact("change"));
+}
+
+void bind_state_queries(nb::class_<ServedView>& view) {
+    view.def("keys",
              [](const ServedView& self) { return owned(without_gil([&] { return self.keys(); })); })
         .def(
             "export_rows",
@@ -134,5 +152,6 @@ void register_served_view(nb::module_& m) {
             exact("keys"));
     bind_row_queries(view);
     bind_handle_queries(view);
+    bind_changes(m, view);
     bind_state_queries(view);
 }

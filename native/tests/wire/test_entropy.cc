@@ -73,12 +73,14 @@ void geometric_integers_cost_about_their_entropy() {
 
 void frequencies_fill_every_table() {
     const springtide::EntropyTables& tables = springtide::entropy_tables();
-    for (const springtide::SymbolTable& table : tables.symbols) {
+    for (const springtide::BandTable& table : tables.bands) {
         unsigned sum = 0;
         for (unsigned s = 0; s < springtide::kSymbols; ++s) {
-            expect(table.freq[s] > 0 && table.start[s] == sum, "no symbol without a slot");
-            expect(table.freq[s] <= 15 * 256, "a symbol takes at least 0.09 bits");
-            sum += table.freq[s];
+            const auto [freq, start] = table.shares[s];
+            expect(freq > 0 && start == sum, "no symbol without a slot");
+            expect(freq <= 15 * 256, "a symbol takes at least 0.09 bits");
+            expect(table.symbols[start] == s && table.symbols[start + freq - 1u] == s, "its slots");
+            sum += freq;
         }
         expect(sum == 1u << springtide::kSlotBits, "all slots");
     }

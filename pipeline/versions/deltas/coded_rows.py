@@ -80,6 +80,15 @@ def code_rows(rows: ChangedRows, dim: int) -> bytes:
         InputError: a wrong dtype, shape or precision, a payload whose length does not match `bits`, or a difference of
             32 bits.
     """
+    require_changed_rows(rows, dim)
+    if (rows.bits[: len(rows.handles)][rows.relative] == _FLOAT_BITS).any():
+        raise InputError(f"relative: got a row of {_FLOAT_BITS} bits, wanted differences of integers only")
+    coded: bytes = _native.code_rows(*rows, int(dim))
+    return coded
+
+
+def require_changed_rows(rows: ChangedRows, dim: int) -> None:
+    """Raise InputError for a wrong dtype, shape or precision, or a payload whose length does not match `bits`."""
     require_array("handles", rows.handles, np.uint32, ("k",))
     require_array("relative", rows.relative, np.bool_, (len(rows.handles),))
     require_array("new_handles", rows.new_handles, np.uint32, ("n",))
@@ -87,10 +96,6 @@ def code_rows(rows: ChangedRows, dim: int) -> bytes:
     require_array("bits", rows.bits, np.uint8, (len(rows.handles) + len(rows.new_handles),))
     require_array("payload", rows.payload, np.uint8, (payload_total(rows.bits, dim),))
     require_array("removed", rows.removed, np.uint64, ("r",))
-    if (rows.bits[: len(rows.handles)][rows.relative] == _FLOAT_BITS).any():
-        raise InputError(f"relative: got a row of {_FLOAT_BITS} bits, wanted differences of integers only")
-    coded: bytes = _native.code_rows(*rows, int(dim))
-    return coded
 
 
 def decode_coded_rows(coded: bytes, dim: int) -> ChangedRows:

@@ -71,6 +71,14 @@ class FieldDelta:
         none8, none32, none64 = np.empty(0, np.uint8), np.empty(0, np.uint32), np.empty(0, np.uint64)
         return cls(dim, none32, none64, none32, none8, none8, none64, np.empty(0, np.bool_))
 
+    @property
+    def rows(self) -> ChangedRows:
+        """The same as `coded_rows` has it."""
+        return ChangedRows(
+            self.handles, self.relative, self.new_keys, self.new_handles, self.bits, self.payload,
+            np.ascontiguousarray(self.removed),
+        )  # fmt: skip
+
     def __len__(self) -> int:
         """Number of rows, tombstones not counted."""
         return len(self.bits)
@@ -338,15 +346,11 @@ def _model_of(record: dict[str, Any]) -> dict[str, str]:
 
 
 def _field_record(name: str, change: FieldDelta, digest: int) -> dict[str, Any]:
-    rows = ChangedRows(
-        change.handles, change.relative, change.new_keys, change.new_handles, change.bits, change.payload,
-        np.ascontiguousarray(change.removed),
-    )  # fmt: skip
     return {
         "name": name,
         "dim": change.dim,
         "digest": digest.to_bytes(8, "little"),
-        "rows": code_rows(rows, change.dim),
+        "rows": code_rows(change.rows, change.dim),
     }
 
 

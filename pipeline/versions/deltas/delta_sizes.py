@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.versions.deltas.coded_rows import ChangedRows, code_rows
+from pipeline.versions.deltas.coded_rows import code_rows
 from pipeline.versions.deltas.delta import DenseChange, FieldDelta, decode_delta
 from pipeline.versions.deltas.quantizer import PRECISIONS, payload_total
 
@@ -57,11 +57,7 @@ class DeltaSizes:
 
 def coded_bytes(change: FieldDelta) -> int:
     """The bytes of a table's rows; the same rows always have the same."""
-    rows = ChangedRows(
-        change.handles, change.relative, change.new_keys, change.new_handles, change.bits, change.payload,
-        np.ascontiguousarray(change.removed),
-    )  # fmt: skip
-    return len(code_rows(rows, change.dim))
+    return len(code_rows(change.rows, change.dim))
 
 
 def _zeros(change: FieldDelta) -> FieldDelta:

@@ -13,6 +13,7 @@ import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer, require_rows
 from pipeline.arrays.types import Bools, Float32s, Int8s, UInt8s, UInt32s, UInt64s
 from pipeline.errors import InputError
+from pipeline.versions.deltas.coded_rows import ChangedRows, require_changed_rows
 from pipeline.versions.deltas.quantizer import MAX_DIM, payload_total
 from pipeline.versions.state import FieldChange, ServedEntries
 
@@ -35,6 +36,14 @@ class Distance:
     length: Float32s
     bits: UInt8s
     differs: Bools
+
+
+@dataclass(frozen=True)
+class StagedRows:
+    """A change that fits a view: what `apply` needs, and `digest`, that of the view afterwards."""
+
+    core: Any
+    digest: int
 
 
 class ServedView:
@@ -83,17 +92,32 @@ class ServedView:
         self._require_rows(keys, handles, bits, payload)
         _refuse_conflict(int(self._core.put(keys, handles, bits, payload)), keys, handles)
 
-    def digest_after(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s, removed: UInt64s) -> int:
-        """The value of `digest` after `remove(removed)` and `put` of these rows; the view stays unchanged.
+    def stage(self, rows: ChangedRows) -> "StagedRows":
+        """A change as `apply` needs it, and the digest that it leads to; the view stays unchanged.
+
+        Removed keys come first, then the rows; of a key that occurs twice the last one counts. Whether a new row has
+        the handle of another key in the view is left to `apply`. Requires an index by handle.
 
         Raises:
-            InputError: two keys of the batch have the same handle. Handles of other keys in the view are not checked.
+            InputError: also for a handle that the view does not know, for a difference to a row of floats or of another
+                precision, and for two keys of the change with one handle.
         """
-        self._require_rows(keys, handles, bits, payload)
-        require_array("removed", removed, np.uint64, ("r",))
-        conflict, digest = self._core.digest_after(keys, handles, bits, payload, removed)
-        _refuse_conflict(int(conflict), keys, handles)
-        return int(digest)
+        require_changed_rows(rows, self.dim)
+        staged = self._core.stage(*rows)
+        if staged.defect != _native.StageDefect.NONE:
+            raise InputError(self._defect_of(rows, staged))
+        return StagedRows(staged, int(staged.digest))
+
+    def apply(self, staged: "StagedRows") -> None:
+        """Apply a change that `stage` of this view returned.
+
+        Raises InputError, with no row stored, if the view has changed since, or a handle belongs to another key.
+        """
+        if not self._core.apply(staged.core):
+            raise InputError(
+                "the view has changed since the rows were staged, or has their handles, wanted neither. "
+                "hint: stage them again"
+            )
 
     def remove(self, keys: UInt64s) -> int:
         """Remove keys and their handles; returns how many of the keys existed."""
@@ -154,24 +178,6 @@ class ServedView:
         self._core.differences(keys, bits, changed, relative)
         return changed, relative
 
-    def add_stored(self, keys: UInt64s, bits: UInt8s, payload: UInt8s, relative: Bools) -> UInt8s:
-        """The inverse of `differences`: [total] uint8, the payloads of the rows themselves.
-
-        Raises:
-            InputError: also for a difference to a row that is missing or has another precision.
-        """
-        self._require_payloads(keys, bits, payload)
-        require_array("relative", relative, np.bool_, (len(keys),))
-        rows = payload.copy()
-        wrong = int(self._core.add_stored(keys, bits, relative, rows))
-        if wrong < len(keys):
-            stored = int(self.bits(keys[wrong : wrong + 1])[0])
-            raise InputError(
-                f"row of key {keys[wrong]} is a difference of {bits[wrong]} bits to a row of {stored or 'no'} bits, "
-                "wanted one of integers of the same precision"
-            )
-        return rows
-
     def bits(self, keys: UInt64s) -> UInt8s:
         """[n] uint64 → [n] uint8 precisions; 0 for a missing key."""
         require_array("keys", keys, np.uint64, ("n",))
@@ -227,6 +233,21 @@ class ServedView:
         """Bytes of payloads, indexes and free cells."""
         return int(self._core.memory_bytes())
 
+    def _defect_of(self, rows: ChangedRows, staged: Any) -> str:
+        """The message of the error about a change that does not fit."""
+        at, keys = int(staged.at), self.keys_of(rows.handles)[0]
+        if staged.defect == _native.StageDefect.UNKNOWN_HANDLE:
+            missing = rows.handles[~self.keys_of(rows.handles)[1]]
+            return f"{len(missing)} handles are unknown here, the first is {missing[0]}"
+        if staged.defect == _native.StageDefect.NO_DIFFERENCE:
+            stored = int(self.bits(keys[at : at + 1])[0])
+            return (
+                f"row of key {keys[at]} is a difference of {rows.bits[at]} bits to a row of {stored} bits, "
+                "wanted one of integers of the same precision"
+            )
+        handles = np.concatenate([rows.handles, rows.new_handles])
+        return _conflict_of(at, np.concatenate([keys, rows.new_keys]), handles)
+
     def _require_rows(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s) -> None:
         self._require_payloads(keys, bits, payload)
         require_array("handles", handles, np.uint32, (len(keys),))
@@ -247,7 +268,10 @@ def build_served_view(entries: ServedEntries) -> ServedView:
 def _refuse_conflict(conflict: int, keys: UInt64s, handles: UInt32s) -> None:
     """Raise InputError for row `conflict`, whose handle belongs to another key; the number of rows is no conflict."""
     if conflict < len(keys):
-        raise InputError(
-            f"handle {handles[conflict]} of key {keys[conflict]} belongs to another key, wanted an unused one. "
-            "hint: remove that key"
-        )
+        raise InputError(_conflict_of(conflict, keys, handles))
+
+
+def _conflict_of(row: int, keys: UInt64s, handles: UInt32s) -> str:
+    return (
+        f"handle {handles[row]} of key {keys[row]} belongs to another key, wanted an unused one. hint: remove that key"
+    )

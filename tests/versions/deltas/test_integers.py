@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.versions.deltas.coded_rows import ChangedRows
 from pipeline.versions.deltas.quantizer import decode, decode_rows, encode, encode_rows, payload_bytes, payload_offsets
 from pipeline.versions.deltas.served_view import ServedView
 
@@ -50,6 +51,20 @@ def test_the_largest_and_the_smallest_floats_stay_finite(bits):
     assert (np.abs(near) <= np.abs(rows)).all()
 
 
+def known_rows(handles, bits, payload, relative):
+    """A change of rows that serving holds."""
+    none32, none64 = np.empty(0, np.uint32), np.empty(0, np.uint64)
+    return ChangedRows(handles, relative, none64, none32, bits, payload, none64)
+
+
+def after(view, keys, bits, payload, relative):
+    """The payloads of rows after they were applied, some as differences."""
+    staged = view.stage(known_rows(view.handles(keys), bits, payload, relative))
+    view.apply(staged)
+    assert view.digest() == staged.digest
+    return view.export(keys)[2]
+
+
 def test_differences_added_to_what_is_stored_are_the_rows():
     served, bits = normal_rows(300, 16), np.full(300, 4, np.uint8)
     view, keys = ServedView(16), np.arange(300, dtype=np.uint64)
@@ -59,7 +74,7 @@ def test_differences_added_to_what_is_stored_are_the_rows():
     assert 0.5 < relative.mean() < 1
     assert differences.tobytes() != payload.tobytes()
     assert (differences[payload_offsets(bits, 16)[:-1]][relative] == 0).all()
-    assert view.add_stored(keys, bits, differences, relative).tobytes() == payload.tobytes()
+    assert after(view, keys, bits, differences, relative).tobytes() == payload.tobytes()
 
 
 @pytest.mark.parametrize("bits", LIMITS)
@@ -70,7 +85,7 @@ def test_a_difference_is_exact_at_the_ends_of_the_range(bits):
     payload, _ = encode(other, each)
     differences, relative = view.differences(keys, each, payload)
     assert relative.tolist() == [True]
-    rows = view.add_stored(keys, each, differences, relative)
+    rows = after(view, keys, each, differences, relative)
     assert (decode(rows, each, 2) == decode(payload, each, 2)).all()
 
 
@@ -82,14 +97,22 @@ def test_a_row_of_floats_or_without_a_stored_row_is_no_difference():
     assert (same.tobytes(), relative.tolist()) == (payload.tobytes(), [False, False])
 
 
-@pytest.mark.parametrize(("key", "bits", "held"), [(9, 8, "no"), (1, 8, "4"), (1, 32, "4")])
-def test_a_difference_to_a_row_that_is_not_there_is_refused(key, bits, held):
+@pytest.mark.parametrize(
+    ("handle", "bits", "wanted"),
+    [
+        (9, 8, "1 handles are unknown here, the first is 9"),
+        (0, 8, "row of key 1 is a difference of 8 bits to a row of 4 bits"),
+        (0, 32, "row of key 1 is a difference of 32 bits to a row of 4 bits"),
+    ],
+)
+def test_a_difference_to_a_row_that_is_not_there_is_refused(handle, bits, wanted):
     view = ServedView(3)
     view.put(np.uint64([1]), np.uint32([0]), np.uint8([4]), np.zeros(payload_bytes(4, 3), np.uint8))
     payload = np.zeros(payload_bytes(bits, 3), np.uint8)
-    wanted = f"row of key {key} is a difference of {bits} bits to a row of {held} bits"
+    before = view.digest()
     with pytest.raises(InputError, match=wanted):
-        view.add_stored(np.uint64([key]), np.uint8([bits]), payload, np.bool_([True]))
+        view.stage(known_rows(np.uint32([handle]), np.uint8([bits]), payload, np.bool_([True])))
+    assert view.digest() == before
 
 
 def test_odd_arrays_are_refused():
@@ -97,7 +120,7 @@ def test_odd_arrays_are_refused():
     for call in (
         lambda: view.differences(keys, bits, payload[:3]),
         lambda: view.differences(keys.astype(np.int64), bits, payload),
-        lambda: view.add_stored(keys, bits, payload, np.uint8([1])),
+        lambda: view.stage(known_rows(np.uint32([0]), bits, payload, np.uint8([1]))),
         lambda: view.exponents([1]),
     ):
         with pytest.raises(InputError, match=": got "):

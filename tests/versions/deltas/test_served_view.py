@@ -7,6 +7,7 @@ import pytest
 import xxhash
 
 from pipeline.errors import InputError
+from pipeline.versions.deltas.coded_rows import ChangedRows
 from pipeline.versions.deltas.quantizer import PRECISIONS, decode, encode, payload_bytes
 from pipeline.versions.deltas.served_view import NO_HANDLE, ServedView
 
@@ -196,13 +197,22 @@ def test_a_view_without_handle_index_takes_four_bytes_less_per_row():
     assert sizes[0] - sizes[1] == pytest.approx(4.25, abs=0.1)
 
 
+def change_of(keys, handles, bits, payload, removed):
+    """A change that sends every row with its key."""
+    return ChangedRows(np.empty(0, np.uint32), np.empty(0, np.bool_), keys, handles, bits, payload, removed)
+
+
+def digest_after(view, *change):
+    return view.stage(change_of(*change)).digest
+
+
 def test_digest_after_predicts_the_digest_and_changes_nothing():
     rng = np.random.default_rng(22)
     view, *_ = filled(*range(100))
     for step in range(60):
         keys, removed = (rng.integers(0, 200, rng.integers(0, 40)).astype(np.uint64) for _ in range(2))
         rows = keys, keys.astype(np.uint32), *rows_of(keys, seed=step)
-        before, predicted = view.digest(), view.digest_after(*rows, removed)
+        before, predicted = view.digest(), digest_after(view, *rows, removed)
         assert view.digest() == before
         view.remove(removed)
         view.put(*rows)
@@ -222,7 +232,7 @@ def test_digest_after_predicts_the_digest_of_large_batches_with_few_repeated_key
         view.put(known, handles[: len(known)].astype(np.uint32), *rows_of(known, seed=step))
         removed = np.concatenate([known[2_900:3_100], known[2_900:2_901], rng.integers(0, 2**64, 9, np.uint64)])
         rows = keys, handles[len(known) :].astype(np.uint32), *rows_of(keys, seed=step + 9)
-        predicted = view.digest_after(*rows, removed)
+        predicted = digest_after(view, *rows, removed)
         view.remove(removed)
         view.put(*rows)
         assert view.digest() == predicted
@@ -233,9 +243,9 @@ def test_digest_after_refuses_the_handle_of_a_row_that_keeps_it():
     view, *_ = filled(5, 1)
     keys = keys_of(5, 6)
     with pytest.raises(InputError, match=r"handle 0 of key \d belongs to another key"):
-        view.digest_after(keys, handles_of(0, 0), *rows_of(keys), keys_of())
+        digest_after(view, keys, handles_of(0, 0), *rows_of(keys), keys_of())
     rows = keys_of(6), handles_of(0), *rows_of(keys_of(6))
-    predicted = view.digest_after(*rows, keys_of(5))
+    predicted = digest_after(view, *rows, keys_of(5))
     view.remove(keys_of(5))
     view.put(*rows)
     assert view.digest() == predicted
@@ -244,7 +254,82 @@ def test_digest_after_refuses_the_handle_of_a_row_that_keeps_it():
 def test_digest_after_refuses_two_keys_with_one_handle():
     view, keys = ServedView(DIM), keys_of(6, 7)
     with pytest.raises(InputError, match="handle 3 of key 7 belongs to another key"):
-        view.digest_after(keys, handles_of(3, 3), *rows_of(keys), keys_of())
+        digest_after(view, keys, handles_of(3, 3), *rows_of(keys), keys_of())
+
+
+def random_change(rng, view, repeated):
+    """Known rows, some as differences, new rows and removed keys; with `repeated`, some keys occur twice."""
+    known = view.keys()[rng.random(len(view)) < 0.3]
+    known = np.concatenate([known, known[: 2 * repeated]])
+    fresh = rng.permutation(rng.integers(1_000, 10**6, 12).astype(np.uint64))
+    fresh = np.concatenate([fresh, fresh[:repeated]])
+    removed = np.setdiff1d(view.keys()[rng.random(len(view)) < 0.2], known[2 * repeated :])
+    bits, payload = rows_of(np.concatenate([known, fresh]), seed=int(rng.integers(10**9)))
+    stored = view.bits(known)
+    relative = (rng.random(len(known)) < 0.5) & (stored == bits[: len(known)]) & (stored != 32)
+    if repeated:  # a difference to a row that is removed first, or sent twice, has no meaning
+        relative[:] = False
+    handles = (2_000_000 + np.unique(fresh, return_inverse=True)[1]).astype(np.uint32)
+    return known, ChangedRows(view.handles(known), relative, fresh, handles, bits, payload, removed.astype(np.uint64))
+
+
+@pytest.mark.parametrize("repeated", [0, 1])
+def test_a_staged_change_ends_as_removal_and_put_of_the_absolute_rows(repeated):
+    rng = np.random.default_rng(24 + repeated)
+    for _ in range(40):
+        keys = rng.choice(900, 80, replace=False).astype(np.uint64)
+        bits, payload = rows_of(keys, seed=int(rng.integers(10**9)))
+        view, other = ServedView(DIM), ServedView(DIM)
+        for each in (view, other):
+            each.put(keys, keys.astype(np.uint32), bits, payload)
+        known, change = random_change(rng, view, repeated)
+        before = view.digest()
+        staged = view.stage(change)
+        assert view.digest() == before
+        sums = absolute(view, known, change)
+        view.apply(staged)
+        other.remove(change.removed)
+        handles = np.concatenate([change.handles, change.new_handles])
+        other.put(np.concatenate([known, change.new_keys]), handles, change.bits, sums)
+        every = other.keys()
+        assert view.keys().tolist() == every.tolist()
+        assert view.digest() == other.digest() == staged.digest
+        assert [each.tobytes() for each in view.export(every)] == [each.tobytes() for each in other.export(every)]
+        assert view.payload_total == other.payload_total
+
+
+def absolute(view, known, change):
+    """The payloads of a change with the stored integers added in NumPy."""
+    starts, parts = np.cumsum([0, *(payload_bytes(int(b), DIM) for b in change.bits)]), []
+    for i, bits in enumerate(change.bits):
+        part = change.payload[starts[i] : starts[i + 1]].copy()
+        if i < len(known) and change.relative[i]:
+            stored, dtype = view.export(known[i : i + 1])[2], np.int16 if bits == 16 else np.int8
+            part[0] = stored[0]
+            part[1:].view(dtype)[:] += stored[1:].view(dtype)
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def test_a_change_that_was_staged_before_another_is_refused():
+    view, *_ = filled(5, 1)
+    keys = keys_of(6)
+    staged = view.stage(change_of(keys, handles_of(7), *rows_of(keys), keys_of()))
+    view.remove(keys_of(5))
+    before = view.digest()
+    with pytest.raises(InputError, match="the view has changed since the rows were staged"):
+        view.apply(staged)
+    assert (view.digest(), len(view)) == (before, 1)
+
+
+def test_a_staged_row_with_the_handle_of_another_key_is_refused():
+    view, *_ = filled(5, 1)
+    keys = keys_of(6)
+    staged = view.stage(change_of(keys, handles_of(1), *rows_of(keys), keys_of()))
+    before = view.digest()
+    with pytest.raises(InputError, match="or has their handles"):
+        view.apply(staged)
+    assert view.digest() == before
 
 
 def test_a_handle_is_free_again_after_its_key_was_removed():

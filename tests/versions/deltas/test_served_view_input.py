@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.versions.deltas.coded_rows import ChangedRows
 from pipeline.versions.deltas.quantizer import payload_bytes
 from pipeline.versions.deltas.served_view import NO_HANDLE, ServedView
 
@@ -25,6 +26,13 @@ def good(name: str) -> np.ndarray:
         "bits": np.full(ROWS, 8, np.uint8),
         "payload": np.zeros(ROWS * payload_bytes(8, DIM), np.uint8),
     }[name]
+
+
+def change(**odd: object) -> ChangedRows:
+    """A change of `ROWS` rows that are new, some arrays of which are odd."""
+    none32, none = np.empty(0, np.uint32), np.empty(0, np.bool_)
+    rows = ChangedRows(none32, none, good("keys"), good("handles"), good("bits"), good("payload"), good("removed"))
+    return rows._replace(**odd)
 
 
 def misaligned(array: np.ndarray) -> np.ndarray:
@@ -60,18 +68,10 @@ CALLS: dict[str, tuple[str, Callable[[ServedView, object], object]]] = {
     "put handles": ("handles", lambda view, odd: view.put(good("keys"), odd, good("bits"), good("payload"))),
     "put bits": ("bits", lambda view, odd: view.put(good("keys"), good("handles"), odd, good("payload"))),
     "put payload": ("payload", lambda view, odd: view.put(good("keys"), good("handles"), good("bits"), odd)),
-    "digest_after keys": (
-        "keys",
-        lambda view, odd: view.digest_after(odd, good("handles"), good("bits"), good("payload"), good("keys")),
-    ),
-    "digest_after payload": (
-        "payload",
-        lambda view, odd: view.digest_after(good("keys"), good("handles"), good("bits"), odd, good("keys")),
-    ),
-    "digest_after removed": (
-        "removed",
-        lambda view, odd: view.digest_after(good("keys"), good("handles"), good("bits"), good("payload"), odd),
-    ),
+    "stage handles": ("handles", lambda view, odd: view.stage(change(new_handles=odd))),
+    "stage keys": ("keys", lambda view, odd: view.stage(change(new_keys=odd))),
+    "stage payload": ("payload", lambda view, odd: view.stage(change(payload=odd))),
+    "stage removed": ("removed", lambda view, odd: view.stage(change(removed=odd))),
     "remove": ("keys", lambda view, odd: view.remove(odd)),
     "decode": ("keys", lambda view, odd: view.decode(odd)),
     "bits": ("keys", lambda view, odd: view.bits(odd)),
