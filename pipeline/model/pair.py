@@ -128,7 +128,7 @@ def _compiled_parts(model: keras.Model | None, layout: Layout) -> Any:
         return tf.concat(flat, axis=1)
 
     signature = [tf.TensorSpec([None, layout.columns], tf.float32)]
-    return tf.function(parts, input_signature=signature).get_concrete_function()
+    return tf.function(parts, input_signature=signature, autograph=False).get_concrete_function()
 
 
 def _compiled_scores(cut: PairCut, outputs: PartOutputs) -> Any:
@@ -144,7 +144,7 @@ def _compiled_scores(cut: PairCut, outputs: PartOutputs) -> Any:
         return outputs.served(model(given, training=False))[:, 0]
 
     signature = [tf.TensorSpec([widths[0]], tf.float32), tf.TensorSpec([None, widths[1]], tf.float32)]
-    return tf.function(scores, input_signature=signature).get_concrete_function()
+    return tf.function(scores, input_signature=signature, autograph=False).get_concrete_function()
 
 
 def _tensors(parts: Any, cut: Sequence[Any]) -> list[Any]:

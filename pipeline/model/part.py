@@ -97,4 +97,4 @@ def _compiled(model: keras.Model, layout: Layout, outputs: PartOutputs) -> Any:
         return outputs.served(model(named_inputs(layout, inputs), training=False))
 
     signature = [tf.TensorSpec([None, layout.columns], tf.float32)]
-    return tf.function(serve, input_signature=signature).get_concrete_function()
+    return tf.function(serve, input_signature=signature, autograph=False).get_concrete_function()

@@ -356,8 +356,8 @@ class Publisher:
     def _loss_of_serving(self, at_s: int) -> float:
         """The estimated loss by what serving holds, summed as the curvature of rows is."""
         half_life_s = self._settings.half_life_s
-        errors = (rows.losses(at_s, half_life_s)[1].tolist() for rows in self._sample.values())
-        return math.ldexp(math.fsum(error for rows in errors for error in rows), self._price.halvings)
+        errors = [self._sample[name].losses(at_s, half_life_s)[1].sum() for name in sorted(self._sample)]
+        return math.ldexp(float(sum(errors)), self._price.halvings)
 
     def _select(self, at_s: int, hold: bool) -> dict[str, Bools]:
         """By table, [n] bool: the withheld rows that are worth more than the price of their bytes; none with `hold`."""

@@ -70,8 +70,9 @@ class TrainingStep:
             ModelError: the network fails on any batch, or keeps state outside its variables.
             tf.errors.OpError: it fails on this batch.
         """
-        batch = (inputs, *(getattr(targets, name) for name in self._targets))
-        batch += tuple(getattr(targets.batch_items, name) for name in self._of_items)
+        columns = [inputs, *(getattr(targets, name) for name in self._targets)]
+        columns += [getattr(targets.batch_items, name) for name in self._of_items]
+        batch = [tf.constant(column) for column in columns]
         self.optimizer.begin(len(targets))
         if len(targets) < self._batch_size:
             return tuple(self._any_size()(*batch))
@@ -95,11 +96,12 @@ class TrainingStep:
             shape = {"log_rate": [size], "soft": [size, 2]}.get(name, [size, len(self._losses)])
             signature.append(tf.TensorSpec(shape, tf.int32 if name == "lists" else tf.float32))
         signature += [tf.TensorSpec([rows], BATCH_ITEMS[name]) for name in self._of_items]
-        learn = tf.function(self._learn, input_signature=signature, jit_compile=size is not None)
-        graph = learn.get_concrete_function().graph
-        _check_state(graph, [v.value for v in self._model.variables] + self.optimizer.variables)
-        _check_random(graph)
-        return learn
+        learn = tf.function(self._learn, input_signature=signature, jit_compile=size is not None, autograph=False)
+        # Called without the dispatch of tf.function, which takes longer than a small network.
+        step = learn.get_concrete_function()
+        _check_state(step.graph, [v.value for v in self._model.variables] + self.optimizer.variables)
+        _check_random(step.graph)
+        return step
 
     def _learn(self, inputs: Any, *columns: Any) -> Any:
         targets = dict(zip((*self._targets, *self._of_items), columns, strict=True))

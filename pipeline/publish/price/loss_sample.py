@@ -104,19 +104,16 @@ def price_of_loss(missing: Sequence[Float64s], shares: Sequence[float | Float64s
     >>> price_of_loss([np.array([1.0, 10.0, 10.0])], [2.0], allowed=9.0)
     2.0
     """
-    if not any(len(rows) for rows in missing):
-        return 0.0
+    losses = np.concatenate([np.empty(0), *missing])
     share = np.concatenate(
-        [np.broadcast_to(np.float64(of), len(rows)) for of, rows in zip(shares, missing, strict=True)]
+        [np.empty(0), *(np.broadcast_to(np.float64(of), len(rows)) for of, rows in zip(shares, missing, strict=True))]
     )
-    losses = np.concatenate(missing)
-    order = np.argsort(losses / share, kind="stable")
-    losses, share = losses[order], share[order]
-    below, above = np.cumsum(losses), np.cumsum(share[::-1])[::-1]
-    # With the price that row i is just worth: rows before it lose all, it and those after it their shares.
-    reached = np.concatenate([[0.0], below[:-1]]) + losses / share * above
-    first = int(np.argmax(reached >= allowed))
-    if reached[first] < allowed:
-        return float(losses[-1] / share[-1])
-    rest = allowed - (below[first - 1] if first else 0.0)
-    return float(max(rest, 0.0) / above[first])
+    price, whole = 0.0, np.zeros(len(losses), np.bool_)
+    # What all rows lose together is concave in the price and linear between two rows: Newton's method ends exactly.
+    while not whole.all():
+        price = max(allowed - float(losses[whole].sum()), 0.0) / float(share[~whole].sum())
+        reached = losses <= share * price
+        if not (reached & ~whole).any():
+            return price
+        whole |= reached
+    return float((losses / share).max(initial=0.0))

@@ -131,14 +131,16 @@ class MaturedLabels:
         sums = np.zeros((int(places.max()) + 1, *self._sums))
         for term, values in enumerate([*scores.terms, np.ones(len(scores))]):
             sums[:, :, term] = np.bincount(places, values, len(sums))[:, None]
-        if isinstance(scores, BinaryScores):
-            first_ms = self._ages_ms[0] if self._ages_ms else np.iinfo(np.int64).max
-            old = np.flatnonzero(events.age_ms >= first_ms)
+        if isinstance(scores, BinaryScores) and self._ages_ms:
+            # Of an event at several ages or later, its sample is another one at each of them.
+            passed = np.searchsorted(self._ages_ms, events.age_ms, side="right")
+            old = np.flatnonzero(passed)
             change = _before_event(scores, events.compensation, old) - scores.terms[:, old]
-            for row, age_ms in enumerate(self._ages_ms, 1):
-                later = events.age_ms[old] >= age_ms
-                for term, values in enumerate(change):
-                    sums[:, row, term] += np.bincount(places[old[later]], values[later], len(sums))
+            width = len(self._ages_ms)
+            last = places[old] * width + passed[old] - 1
+            for term, values in enumerate(change):
+                of_last = np.bincount(last, values, len(sums) * width).reshape(-1, width)
+                sums[:, 1:, term] += np.cumsum(of_last[:, ::-1], axis=1)[:, ::-1]
         return sums
 
     def _close(self, below: int) -> None:
