@@ -17,23 +17,10 @@ from tests.benchmarks import peers
 from tests.benchmarks.harness.isolated import one_round, peer_rate, process
 from tests.benchmarks.harness.report import Figure, Result, print_machine, print_missed, print_results, write_results
 
-STAGES = (
-    "ingest",
-    "join",
-    "trainer",
-    "batch",
-    "looked_up_rows",
-    "commit",
-    "versions",
-    "tiers",
-    "store",
-    "quantizer",
-    "codec",
-    "chain",
-    "freshness",
-    "recall_freshness",
-    "growth",
-)
+STAGES = ("ingest", "join", "trainer", "batch", "chain", "freshness", "recall_freshness", "growth")
+"""Of the pipeline, and the pipeline as a whole."""
+ROWS = ("looked_up_rows", "commit", "versions", "tiers", "store", "quantizer", "codec")
+"""In memory, in versions, on disk, and as they are published."""
 MODELS = (
     "field_importance",
     "cascade",
@@ -50,6 +37,7 @@ MODELS = (
 """What models learn, and at which cost."""
 NATIVE = ("keys", "unique", "sketch", "kafka", "recall")
 """Native parts, each with a separate peer in the same process."""
+_FOLDERS = {"stages": STAGES, "rows": ROWS, "models": MODELS}
 ONE_ROUND = ("growth", "tiers", "recall_freshness", "looked_up_rows", "recall", "versions", *MODELS)
 """Long ones, for which a second round adds little."""
 
@@ -63,7 +51,7 @@ def main(arguments: list[str]) -> int:
     failed: list[str] = []
     # The peer's process remains between rounds, idle: TensorFlow starts once.
     with process() as peer_process:
-        for name in chosen.only or (*STAGES, *MODELS, *NATIVE):
+        for name in chosen.only or (*STAGES, *ROWS, *MODELS, *NATIVE):
             try:
                 found = _measure(name, chosen, lambda: peer_process.submit(peer_rate, chosen.quick).result())
             except Exception:
@@ -86,7 +74,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
-        choices=(*STAGES, *MODELS, *NATIVE),
+        choices=(*STAGES, *ROWS, *MODELS, *NATIVE),
         help="only this benchmark; may be repeated",
     )
     parser.add_argument("--rounds", type=int, default=5, help="number of measurements; medians are printed")
@@ -102,7 +90,8 @@ def _measure(name: str, chosen: argparse.Namespace, peer: Callable[[], float]) -
     if name in NATIVE:
         with process() as fresh:
             return fresh.submit(import_module(f"tests.benchmarks.native.{name}").measure, chosen.quick, rounds).result()
-    return _measure_beside(f"models.{name}" if name in MODELS else f"stages.{name}", rounds, chosen.quick, peer)
+    folder = next(of for of, names in _FOLDERS.items() if name in names)
+    return _measure_beside(f"{folder}.{name}", rounds, chosen.quick, peer)
 
 
 def _measure_beside(module: str, rounds: int, quick: bool, peer: Callable[[], float]) -> list[Result]:

@@ -26,7 +26,7 @@ def test_a_small_join_is_measured_with_its_sizes_and_units():
 
 
 def test_tiers_are_measured_on_a_small_stream():
-    rate, memory, digest = one_round("stages.tiers", quick=True)
+    rate, memory, digest = one_round("rows.tiers", quick=True)
     assert digest.value == 1
     assert 0.2 < rate.sizes["cold share"] < 0.8
     assert rate.sizes["cold reads a batch"] > 0
@@ -90,14 +90,14 @@ def test_published_streams_are_measured_with_their_dense_weights():
 
 
 def test_the_quantizer_is_measured_in_rates_and_errors():
-    figures = {figure.what: figure for figure in one_round("stages.quantizer", quick=True)}
+    figures = {figure.what: figure for figure in one_round("rows.quantizer", quick=True)}
     assert figures["quantizer: encode int4"].value > 0
     assert 2e-3 < figures["quantizer: error int4, normal rows"].value < 4e-3
     assert figures["quantizer: decode codebook of 4 bits"].sizes["bytes a row"] < 12
 
 
 def test_the_codec_of_deltas_is_measured_in_bytes_and_rates():
-    figures = {figure.what: figure for figure in one_round("stages.codec", quick=True)}
+    figures = {figure.what: figure for figure in one_round("rows.codec", quick=True)}
     difference = figures["codec: difference"]
     assert difference.value < difference.sizes["zstd and varints"]
     assert figures["codec: encode"].value > 0

@@ -16,11 +16,12 @@ from pipeline.samples.held.durations import Durations
 from pipeline.samples.held.held_impressions import HeldImpressions
 from pipeline.samples.held.index import NONE
 from pipeline.samples.held.rows import Source
-from pipeline.samples.join import emitted, samples
+from pipeline.samples.join import samples
 from pipeline.samples.join.clicks import Clicks, lowest_offsets
 from pipeline.samples.join.decided import Decided
-from pipeline.samples.join.emitted import EmittedPositions
 from pipeline.samples.join.negative_sampling import NegativeSampling
+from pipeline.samples.join.progress import emitted
+from pipeline.samples.join.progress.emitted import EmittedPositions
 from pipeline.samples.join.ranges import Ranges
 from pipeline.samples.join.samples import DecidedSamples
 from pipeline.samples.join.waiting import WaitingClicks

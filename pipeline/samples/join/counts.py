@@ -15,7 +15,7 @@ from pipeline.arrays.block import DeadLetters, EventKind
 from pipeline.configuration.streams.events import CANDIDATES
 from pipeline.configuration.streams.feedbacks import Feedback
 from pipeline.logs.events.sample_block import CANDIDATE, KINDS, of_kind
-from pipeline.samples.join.emitted import decided_by
+from pipeline.samples.join.progress.emitted import decided_by
 from pipeline.samples.join.samples import Samples
 
 TOO_LATE = frozenset({"impression_too_late", "click_too_late", "candidate_too_late"})

@@ -55,15 +55,15 @@ from pipeline.samples.held.durations import Durations
 from pipeline.samples.held.held_impressions import HeldImpressions
 from pipeline.samples.held.open_windows import NEVER_MS
 from pipeline.samples.held.rows import held_rows
-from pipeline.samples.join import emitted
 from pipeline.samples.join.attribution import Attribution
 from pipeline.samples.join.counts import EmittedCounts
 from pipeline.samples.join.dead_letters import concatenate_dead_letters
 from pipeline.samples.join.decided import Decided
-from pipeline.samples.join.emitted import USED, EmittedPositions
-from pipeline.samples.join.input_progress import Input, InputProgress
 from pipeline.samples.join.negative_sampling import NegativeSampling
 from pipeline.samples.join.negatives import closing_together
+from pipeline.samples.join.progress import emitted
+from pipeline.samples.join.progress.emitted import USED, EmittedPositions
+from pipeline.samples.join.progress.input_progress import Input, InputProgress
 from pipeline.samples.join.ranges import Ranges
 from pipeline.samples.join.samples import Samples
 from pipeline.samples.join.unshown import new_unshown

@@ -13,9 +13,10 @@ from pipeline.arrays.types import Int64s, UInt64s
 from pipeline.samples.held.bucket import Bucket
 from pipeline.samples.held.held_impressions import HeldImpressions
 from pipeline.samples.held.rows import EmissionFilter, sources_of
-from pipeline.samples.join import emitted, samples
+from pipeline.samples.join import samples
 from pipeline.samples.join.attribution import Attribution
 from pipeline.samples.join.negative_sampling import NegativeSampling
+from pipeline.samples.join.progress import emitted
 from pipeline.samples.join.samples import DecidedSamples
 
 

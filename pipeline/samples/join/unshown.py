@@ -26,7 +26,7 @@ from pipeline.samples.held.rows import Source
 from pipeline.samples.join import samples
 from pipeline.samples.join.clicks import Clicks
 from pipeline.samples.join.decided import Decided
-from pipeline.samples.join.emitted import EmittedPositions, emitted_by_candidates
+from pipeline.samples.join.progress.emitted import EmittedPositions, emitted_by_candidates
 from pipeline.samples.join.ranges import Ranges
 from pipeline.samples.join.samples import DecidedSamples
 from pipeline.samples.join.waiting import WaitingClicks

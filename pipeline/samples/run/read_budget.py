@@ -12,7 +12,7 @@ from pipeline.logs.beam.alignment import event_time_limit
 from pipeline.logs.beam.partition_range import PartitionRange
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.interface.log import Log, ReadLimits, Record
-from pipeline.samples.join.input_progress import Input
+from pipeline.samples.join.progress.input_progress import Input
 
 _ROUND_BYTES = 64 << 20
 _SAMPLED_RECORDS = 8

@@ -15,7 +15,7 @@ from pipeline.logs.interface.checks import check_partitions_read
 from pipeline.logs.interface.end_offsets import EndOffsets
 from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
-from pipeline.samples.join.input_progress import Input
+from pipeline.samples.join.progress.input_progress import Input
 from pipeline.samples.run.read_budget import ReadBudget
 from pipeline.samples.run.readings import input_readings, shard_readings
 from pipeline.samples.run.shard import JoinShard

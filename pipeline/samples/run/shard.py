@@ -25,9 +25,9 @@ from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.samples.held.durations import max_event_time_of
 from pipeline.samples.join.dead_letters import concatenate_dead_letters
-from pipeline.samples.join.emitted import USED
-from pipeline.samples.join.input_progress import Input, PartitionProgress
 from pipeline.samples.join.join import Join
+from pipeline.samples.join.progress.emitted import USED
+from pipeline.samples.join.progress.input_progress import Input, PartitionProgress
 from pipeline.samples.join.samples import Samples
 from pipeline.samples.run.original_records import with_originals
 from pipeline.samples.run.start_offsets import read_to_without_state

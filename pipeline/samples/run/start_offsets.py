@@ -13,7 +13,7 @@ from pipeline.logs.beam.partition_range import PartitionRange, check_log_id
 from pipeline.logs.interface.checks import check_partitions_read
 from pipeline.logs.interface.log import Log, records_backwards
 from pipeline.samples.held.durations import Durations, max_event_time_of
-from pipeline.samples.join.input_progress import Input
+from pipeline.samples.join.progress.input_progress import Input
 from pipeline.samples.state.restore import load_summary
 from pipeline.samples.state.state_files import StoredState, latest_state, read_head
 from pipeline.versions.ledger.sample_records import SampleRecords

@@ -19,7 +19,7 @@ from pipeline.logs.beam.source_block import SourceBlock
 from pipeline.logs.interface.end_offsets import EndOffsets
 from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
-from pipeline.samples.join.input_progress import Input
+from pipeline.samples.join.progress.input_progress import Input
 from pipeline.samples.run.readings import input_readings, shard_readings
 from pipeline.samples.run.shard import JoinShard
 from pipeline.samples.run.start_offsets import from_latest_state

@@ -22,9 +22,9 @@ from pipeline.samples.held.rows import CLOSED
 from pipeline.samples.held.segment import Segment
 from pipeline.samples.join.attribution import Attribution
 from pipeline.samples.join.clicks import CLICK, Clicks
-from pipeline.samples.join.emitted import EMITTED, EmittedPositions
-from pipeline.samples.join.input_progress import InputProgress
 from pipeline.samples.join.join import Join
+from pipeline.samples.join.progress.emitted import EMITTED, EmittedPositions
+from pipeline.samples.join.progress.input_progress import InputProgress
 from pipeline.samples.state.segment_codec import STATE_FIX, decode_segment
 from pipeline.samples.state.snapshot import PENDING, UNDECIDED, UNSHOWN, keyed_by, section_suffix
 

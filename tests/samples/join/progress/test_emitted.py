@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from pipeline.samples.join.emitted import EmittedPositions, emitted_rows
+from pipeline.samples.join.progress.emitted import EmittedPositions, emitted_rows
 
 
 def positions(rng, count, kind, partition, offsets=40):

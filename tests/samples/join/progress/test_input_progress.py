@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.arrays.block import EventBlock
-from pipeline.samples.join.input_progress import InputProgress
+from pipeline.samples.join.progress.input_progress import InputProgress
 
 AT = ("impressions", 0)
 NONE = np.empty(0, np.int64)

@@ -1,0 +1,1 @@
+"""Benchmarks of rows: in memory, in versions, on disk, and as they are published."""
