@@ -155,6 +155,10 @@ class Publish(Section):
     """Log time between incremental deltas; `"off"`: only on command."""
     full_every_s: Seconds | None = 86_400.0
     """Log time between full snapshots; `"off"`: only on command."""
+    full_rows: Literal["every", "served"] = "every"
+    """The rows of a full snapshot that is due. `"every"`: all of the tables; the realtime delta before it sends what
+    was withheld. `"served"`: those that realtime deltas have sent, so that a replica that starts from it serves what
+    all others do; such a file is smaller and no delta is large. On command and after a migration it has every row."""
     webhook: WebhookUrl | None = None
     """URL that receives a CloudEvent for every version and rollback."""
     executable: Annotated[str, Field(min_length=1)] | None = None

@@ -2,8 +2,9 @@
 
 Files are written first, then announced, then recorded in the ledger. After a crash a second attempt writes the same
 files, and announces them again rather than not at all.
-Incrementals never cross a rollback: the first file of a new generation is a full. A full carries every row: the delta
-of its version has sent what was withheld before, so every path to the version gives the same bytes.
+Incrementals never cross a rollback: the first file of a new generation is a full. A full carries what serving holds; with
+`full_rows = "every"` the delta of its version has sent what was withheld before. So every path to the version gives the
+same bytes.
 """
 
 from collections.abc import Mapping
@@ -84,7 +85,8 @@ class LevelPublisher:
         """Publish the level that is due at the log's time `log_ms`, if any. A trainer calls this after each commit.
 
         A level is due when its period has passed since the last event of its latest file; a full also counts as an
-        incremental. While serving does not hold every row (`complete` is false), no full is published.
+        incremental. While serving does not hold every row that a full has to carry (`complete` is false), no full is
+        published.
         """
         manifest = None
         if complete and self.schedule.full_due_by_time(log_ms):

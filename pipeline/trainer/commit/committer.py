@@ -299,8 +299,9 @@ class Committer:
         return self._versions.drafting(id, self._origin.epoch, tables)
 
     def _full_snapshot_follows(self, log_ms: int) -> bool:
-        """Whether a full snapshot follows this commit: then its delta sends every row."""
-        return self._full_needed or self._levels.schedule.full_due(log_ms)
+        """Whether a full snapshot of every row follows this commit: then its delta sends them all."""
+        every = self._project.config.publish.full_rows == "every"
+        return self._full_needed or (every and self._levels.schedule.full_due(log_ms))
 
     def _prepare(
         self, id: VersionId, snapshot: BoundarySnapshot, changes: Mapping[str, Changes], flush: bool, hold: bool
@@ -380,14 +381,15 @@ class Committer:
     def _publish_files(self, log_ms: int, complete: bool) -> None:
         """Incrementals and full snapshots that are due; after a migration a full one, which a replica needs then.
 
-        A full waits until every row is sent, `complete`, by this commit or the next ones.
+        A full of every row waits until all are sent, `complete`, by this commit or the next ones.
         """
         if complete and self._full_needed:
             manifests = [self._levels.publish_full(self._publisher.views)]
             self._lineage.migrating = False
             self._full_request.remove()
         else:
-            manifests = [*self._levels.publish_due(log_ms, self._publisher.views, complete)]
+            served = self._project.config.publish.full_rows == "served" and not self._full_needed
+            manifests = [*self._levels.publish_due(log_ms, self._publisher.views, complete or served)]
         for manifest in filter(None, manifests):
             self.gauges.published.count(manifest)
 

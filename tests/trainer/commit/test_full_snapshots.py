@@ -10,6 +10,7 @@ from pipeline.publish.levels.full_request import FullRequest
 from pipeline.serving.replica import Replica
 from pipeline.trainer.commit.full_on_command import publish_full
 from pipeline.trainer.run.shard_session import ShardSession
+from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.deltas.published_files import delta_manifests, read_published
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
@@ -47,6 +48,30 @@ def assert_every_row(project, manifest):
     id = VersionId(manifest.generation, manifest.shard, manifest.shards, manifest.to_sequence)
     path = project.published / id.folder / manifest.file
     assert rows_in_file(path.with_suffix(".json"), manifest) == rows_by_field(VersionStore(project), id)
+
+
+def test_a_full_of_served_rows_carries_what_every_replica_holds(tmp_path):
+    project, log = shop_at(tmp_path, full_every_s=200.0, incremental_every_s=60.0, full_rows="served", loss=0.0001)
+    train(project, log)
+    store = VersionStore(project)
+    fulls = {m.to_sequence: (path, m) for path, m in delta_manifests(project.published, 0, 1) if m.level == "full"}
+    assert len(fulls) > 1
+    rows = []
+    for sequence, (path, manifest) in sorted(fulls.items()):
+        id = VersionId(0, 0, 1, sequence)
+        held = {name: entries.keys.tolist() for name, entries in store.served(id).items()}
+        assert rows_in_file(path, manifest) == held
+        sent = sum(len(field) for field in decode_delta(store.delta(id)).fields.values())
+        rows.append((sent, manifest.rows, sum(map(len, rows_by_field(store, id).values()))))
+    sent, held, every = rows[-1]
+    assert 0 < sent < held < every
+    follower = Replica(project, log)
+    follower.catch_up()
+    log.trim("deltas", 0, log.end_offset("deltas", 0) - 1)
+    newcomer = Replica(project, log)
+    newcomer.catch_up()
+    assert newcomer.version == follower.version == str(store.current(0))
+    assert newcomer.digest() == follower.digest() == store.ledger.version(store.current(0)).served_digest
 
 
 def test_every_full_that_is_due_carries_every_row(tmp_path):
