@@ -2,9 +2,9 @@
 
 Files are written first, then announced, then recorded in the ledger. After a crash a second attempt writes the same
 files, and announces them again rather than not at all.
-Incrementals never cross a rollback: the first file of a new generation is a full. A full carries what serving holds; with
-`full_rows = "every"` the delta of its version has sent what was withheld before. So every path to the version gives the
-same bytes.
+Incrementals never cross a rollback: the first file of a new generation is a full. A full carries what serving holds;
+with `full_rows = "every"` the delta of its version has sent what was withheld before. So every path to the version
+gives the same bytes.
 """
 
 from collections.abc import Mapping
