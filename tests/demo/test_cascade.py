@@ -11,6 +11,7 @@ from pipeline.demo.cascade.stages import Sizes
 from pipeline.errors import InputError
 from pipeline.market.config import MarketConfig
 from pipeline.versions.store.version_store import VersionStore
+from tests.benchmarks.stages.recall_freshness import figures_of
 from tests.support.command.command_line import call
 
 MARKET = MarketConfig(
@@ -44,6 +45,14 @@ def test_clicks_change_every_stage_by_versions_of_their_own(cascade):
     probed = [version.samples_seen for version in store.lineage(0)[-1 - SCENARIO.probes :]]
     store.close()
     assert min(b - a for a, b in pairwise(probed)) >= project.config.model.batch_size
+
+
+def test_the_benchmark_of_freshness_has_a_figure_for_each_stage(cascade):
+    figures = {figure.what.rpartition(" ")[2]: figure for figure in figures_of(cascade[0]["freshness_s"], 150, 60.0)}
+    assert list(figures) == ["recall", "coarse", "fine"]
+    for name, times in cascade[0]["freshness_s"].items():
+        assert min(times) <= figures[name].sizes["p50 s"] <= figures[name].value <= max(times)
+        assert figures[name].target == "<= 60"
 
 
 def test_the_summary_is_printed_and_written(cascade):

@@ -41,12 +41,6 @@ def test_two_towers_are_measured_on_a_small_market():
     assert len(figures) == 8
 
 
-def test_freshness_of_recall_is_measured_in_small():
-    figures = {figure.what.rpartition(" ")[2]: figure for figure in one_round("stages.recall_freshness", quick=True)}
-    assert list(figures) == ["recall", "coarse", "fine"]
-    assert all(0 < figure.sizes["p50 s"] <= figure.value < 60 for figure in figures.values())
-
-
 def test_recall_is_measured_on_a_small_market():
     figures = {figure.what.partition(", ")[2]: figure for figure in one_round("models.market_recall", quick=True)}
     arms = [figures[name] for name in ("two towers", "scan and scorer", "tree, trained", "tree, means")]

@@ -5,6 +5,7 @@ clicks and asks each stage over HTTP until it answers otherwise; the time includ
 for recall the embedding of all items.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,14 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     market = MarketConfig(users=items, items=items, impressions_per_hour=rows, hours=2, click_rate=0.2, churn=0.0)
     sizes = Sizes(items // 10, items // 20, 5)
     found = run_cascade(folder, lambda line: None, CascadeScenario(1, market, sizes, 5, probes))["freshness_s"]
+    return figures_of(found, items, None if quick else P99_MOST_S)
+
+
+def figures_of(freshness_s: Mapping[str, Sequence[float]], items: int, most: float | None) -> list[Figure]:
+    """The figure of each stage: the 99th percentile of its times (s) of a run with `items`, at most `most`."""
     figures = []
-    for name, times_s in found.items():
+    for name, times_s in freshness_s.items():
         p50, p99 = np.percentile(times_s, [50, 99]).tolist()
         more = {"items": items, "probes": len(times_s), "clicks a probe": 256, "p50 s": p50}
-        most = None if quick else P99_MOST_S
         figures.append(Figure(f"freshness, p99 of a click to changed {name}", p99, "s", more, most=most))
     return figures
