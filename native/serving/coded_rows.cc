@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <span>
 
 #include "keys/key_order.h"
 #include "quantizer/quantizer.h"
@@ -21,11 +22,11 @@ unsigned plain_bits(size_t keys) { return 64 - static_cast<unsigned>(std::bit_wi
 
 // The rows of one precision and kind.
 struct Section {
-    std::vector<uint64_t> ranks;  // key of a new row, else handle
+    std::vector<uint64_t> keys;  // of new rows, else 0
     std::vector<uint32_t> handles;
     std::vector<const uint8_t*> payloads;
 
-    size_t size() const { return ranks.size(); }
+    size_t size() const { return handles.size(); }
 };
 
 using Sections = std::array<std::array<Section, kKinds>, kPrecisions>;
@@ -38,7 +39,7 @@ Sections sections_of(const DeltaRows& rows) {
         const size_t at = is_new ? i - rows.known_count : i;
         const Kind kind = is_new ? kNew : rows.relative[i] ? kDifference : kAbsolute;
         Section& section = sections[static_cast<unsigned>(std::countr_zero(rows.bits[i])) - 2][kind];
-        section.ranks.push_back(is_new ? rows.new_keys[at] : rows.handles[at]);
+        section.keys.push_back(is_new ? rows.new_keys[at] : 0);
         section.handles.push_back(is_new ? rows.new_handles[at] : rows.handles[at]);
         section.payloads.push_back(payload);
         payload += payload_bytes(rows.bits[i], rows.dim);
@@ -53,9 +54,15 @@ std::vector<T> in_order(const std::vector<T>& values, const std::vector<uint32_t
     return sorted;
 }
 
-void sort(Section& section) {
-    const std::vector<uint32_t> order = ascending(section.ranks);
-    section = {in_order(section.ranks, order), in_order(section.handles, order), in_order(section.payloads, order)};
+void sort_by(std::span<const uint64_t> ranks, Section& section) {
+    const std::vector<uint32_t> order = ascending(ranks);
+    section = {in_order(section.keys, order), in_order(section.handles, order), in_order(section.payloads, order)};
+}
+
+// By handle; new rows with the same one, which no sender has, by key.
+void sort(Section& section, Kind kind) {
+    if (kind == kNew) sort_by(section.keys, section);
+    sort_by(std::vector<uint64_t>(section.handles.begin(), section.handles.end()), section);
 }
 
 // The stream of one table, in writing. `Reader` below mirrors it call by call.
@@ -70,7 +77,7 @@ public:
             for (const Section& section : precision) stream_.put(static_cast<uint32_t>(section.size()), scale);
     }
 
-    void keys(const std::vector<uint64_t>& keys) {
+    void keys(std::span<const uint64_t> keys) {
         const unsigned plain = plain_bits(keys.size());
         Scale scale;
         for (uint64_t previous = 0; const uint64_t key : keys) {
@@ -82,7 +89,7 @@ public:
     }
 
     void section(const Section& section, unsigned bits, Kind kind) {
-        if (kind == kNew) new_handles(section);
+        if (kind == kNew) new_handles(section), key_runs(section.keys);
         else known_handles(section);
         if (bits == 32) return floats(section);
         if (kind != kDifference) exponents(section);
@@ -102,12 +109,25 @@ private:
     }
 
     void new_handles(const Section& section) {
-        keys(section.ranks);
         Scale scale;
         for (uint32_t next = 0; const uint32_t handle : section.handles) {
             stream_.put(zigzag(static_cast<int32_t>(handle - next)), scale);
             next = handle + 1;
         }
+    }
+
+    // Keys that serving got at once have consecutive handles in the order of the keys.
+    void key_runs(std::span<const uint64_t> all) {
+        if (all.size() < 2) return keys(all);
+        std::vector<size_t> starts = {0};
+        for (size_t i = 1; i < all.size(); ++i)
+            if (all[i] < all[i - 1]) starts.push_back(i);
+        Scale scale, lengths;
+        stream_.put(static_cast<uint32_t>(starts.size() - 1), scale);
+        for (size_t i = 1; i < starts.size(); ++i)
+            stream_.put(static_cast<uint32_t>(starts[i] - starts[i - 1] - 1), lengths);
+        starts.push_back(all.size());
+        for (size_t i = 1; i < starts.size(); ++i) keys(all.subspan(starts[i - 1], starts[i] - starts[i - 1]));
     }
 
     void exponents(const Section& section) {
@@ -204,6 +224,23 @@ public:
         }
     }
 
+    void key_runs(uint32_t count, std::vector<uint64_t>& all) {
+        if (count < 2) return keys(count, all);
+        Scale scale, lengths_scale;
+        const uint32_t others = stream_.take(scale);  // but the last
+        std::vector<uint32_t> lengths;
+        uint64_t left = count;
+        overflowed_ |= others >= left;
+        for (uint32_t i = 0; i < others && good(); ++i) {
+            lengths.push_back(stream_.take(lengths_scale) + 1);
+            overflowed_ |= lengths.back() == 0 || lengths.back() >= left;
+            left -= lengths.back();
+        }
+        lengths.push_back(static_cast<uint32_t>(left));
+        for (const uint32_t length : lengths)
+            if (good()) keys(length, all);
+    }
+
     void known_handles(uint32_t count, std::vector<uint32_t>& handles) {
         Scale scale;
         uint32_t handle = 0;
@@ -297,7 +334,7 @@ std::vector<uint8_t> code_rows(const DeltaRows& rows) {
     for (size_t precision = 0; precision < kPrecisions; ++precision)
         for (const Kind kind : {kDifference, kAbsolute, kNew}) {
             Section& section = sections[precision][kind];
-            sort(section);
+            sort(section, kind);
             writer.section(section, bits_at(precision), kind);
         }
     writer.finish(coded);
@@ -330,8 +367,8 @@ const char* decode_rows(const uint8_t* coded, size_t size, size_t dim, DecodedRo
             rows.relative.resize(rows.handles.size(), kind == kDifference);
             rows.bits.resize(rows.handles.size(), static_cast<uint8_t>(bits));
         }
-        reader.keys(counts[precision][kNew], rows.new_keys);
         reader.new_handles(counts[precision][kNew], rows.new_handles);
+        reader.key_runs(counts[precision][kNew], rows.new_keys);
         reader.payloads(counts[precision][kNew], bits, kNew, new_payload);
         if (!reader.good()) return "end too early or have a number out of range";
         new_bits.resize(rows.new_keys.size(), static_cast<uint8_t>(bits));

@@ -8,8 +8,9 @@
 //   removed    key gaps
 //   by precision, then by kind (differences, absolute, new), nothing for a kind without rows:
 //     handles    of known rows, ascending: each minus the one before (the first minus 0)
-//     keys       of new rows, ascending: key gaps; then the handle of each, minus the one before and 1, zigzag, modulo
-//                2^32
+//     new        handles of new rows, ascending: each minus the one before and 1 (the first minus 0), zigzag, modulo
+//                2^32; then their keys in runs that ascend, as they got their handles: of two and more keys the number
+//                of runs - 1 and the length - 1 of each but the last; run by run key gaps
 //     exponents  except of differences and of 32 bits: each minus the one before (the first minus 0), zigzag
 //     weights    row by row: mantissas, zigzag; at 32 bits the 32 bits of each float
 //
@@ -44,7 +45,7 @@ struct DeltaRows {
 };
 
 // The same, decoded: sorted by precision, differences before absolute rows, then by handle; new rows by precision and
-// key; removed keys ascending.
+// handle; removed keys ascending.
 struct DecodedRows {
     std::vector<uint32_t> handles;
     std::vector<uint8_t> relative;

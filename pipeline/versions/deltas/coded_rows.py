@@ -99,7 +99,7 @@ def require_changed_rows(rows: ChangedRows, dim: int) -> None:
 
 
 def decode_coded_rows(coded: bytes, dim: int) -> ChangedRows:
-    """The rows of a stream: known ones by (precision, absolute, handle), new ones by (precision, key).
+    """The rows of a stream: known ones by (precision, absolute, handle), new ones by (precision, handle).
 
     Raises:
         InputError: not bytes, or a dim outside 1..65536.

@@ -32,11 +32,11 @@ _SAME_NAMES = (
     "level", "generation", "base_generation", "shard", "shards", "from_sequence", "to_sequence",
 )  # fmt: skip
 """Attributes of a delta that its Avro record has under the same name."""
-FORMAT = 3
+FORMAT = 4
 """Raised with the schema; the manifest of a published delta holds it."""
 _PART_DIGESTS = {"digest": "part_digest", "dense_digest": "dense_digest"}
 """By field of the record of a part, the entry of `Delta.model`."""
-_FORMER = {722_332_573: 1, 2_017_941_605: 2}
+_FORMER = {722_332_573: 1, 2_017_941_605: 2, 84_471_925: 3}
 """Formats of former releases by schema id, which this one refuses."""
 
 

@@ -305,6 +305,6 @@ def test_a_manifest_of_another_format_is_refused_with_the_way_out(trainer):
     manifest = trainer.levels.publish_full()
     path = files(trainer)[f"full-0-{manifest.to_sequence}"]
     path.write_text(replace(manifest, format=2).to_json())
-    way_out = r"format 2, wanted 3: another release wrote it\. run: springtide publish --level full"
+    way_out = r"format 2, wanted 4: another release wrote it\. run: springtide publish --level full"
     with pytest.raises(DamagedError, match=way_out):
         read_delta_manifest(path)

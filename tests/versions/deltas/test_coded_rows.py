@@ -211,3 +211,18 @@ def test_an_unknown_precision_and_a_difference_of_floats_are_refused():
     floats = changed_rows(2, 0, 0, 5, precisions=(32,))
     with pytest.raises(InputError, match="relative: got a row of 32 bits"):
         code_rows(floats._replace(relative=np.bool_([False, True])), 5)
+
+
+def test_keys_that_serving_got_at_once_cost_their_run_and_no_permutation():
+    """The rows of a full: key and handle of a batch of m keys take about 64 - log2(m) + 1.44 bits."""
+    runs, size, dim, random = 20, 1_000, 1, np.random.default_rng(6)
+    keys = np.sort(random.integers(0, 2**64, (runs, size), np.uint64), axis=1).ravel()
+    n, none32, none64 = runs * size, np.empty(0, np.uint32), np.empty(0, np.uint64)
+    payload = np.zeros(2 * n, np.uint8)
+    rows = ChangedRows(
+        none32, np.empty(0, np.bool_), keys, np.arange(n, dtype=np.uint32), np.full(n, 8, np.uint8), payload, none64
+    )
+    coded = code_rows(rows, dim)
+    assert len(coded) < n * (64 - np.log2(size) + 1.44 + 0.9) / 8
+    assert listed(decode_coded_rows(coded, dim), dim) == listed(rows, dim)
+    assert decode_coded_rows(coded, dim).new_handles.tolist() == list(range(n))

@@ -143,7 +143,7 @@ def test_golden_bytes_of_a_small_delta():
         model={},
     )  # fmt: skip
     encoded = encode_delta(small)
-    assert encoded[:21].hex() == "000508f075862ce297f0aef07a3e133fbb28a4cf90"
+    assert encoded[:21].hex() == "0039d8f0adebc640987bcb12da61130278550d63f1"
     assert (
         encoded[21:].hex()
         == (
@@ -151,7 +151,7 @@ def test_golden_bytes_of_a_small_delta():
             "020a64656e7365"
             "02027502"  # one field, u, dim 1
             "0100000000000080"  # its digest
-            "5409ab1000edf20000000000809081000000000080e89f2cd967d5000000000080e9af68fd488103040000"
+            "5409ab1000edf20000000000809081000000000080e89f2cd7e9afe71400000000000068fd488103040000"
             "00"
         )
     )
@@ -163,14 +163,14 @@ def test_differences_are_refused_in_a_delta_that_is_not_realtime():
             decode_delta(encode_delta(delta(level=level)))
 
 
-@pytest.mark.parametrize(("number", "schema"), [(1, "002b0deb9d"), (2, "0078475865")])
+@pytest.mark.parametrize(("number", "schema"), [(1, "002b0deb9d"), (2, "0078475865"), (3, "000508f075")])
 def test_a_delta_of_a_former_format_is_refused_with_the_way_out(number, schema):
     former = bytearray(encode_delta(delta()))
     former[:37] = bytes.fromhex(schema) + bytes(32)
     former[5:37] = hashlib.sha256(former).digest()
-    with pytest.raises(DamagedError, match=rf"has format {number}, wanted 3.*run: springtide publish --level full"):
+    with pytest.raises(DamagedError, match=rf"has format {number}, wanted 4.*run: springtide publish --level full"):
         decode_delta(bytes(former))
-    with pytest.raises(DamagedError, match=rf"has format {number}, wanted 3"):
+    with pytest.raises(DamagedError, match=rf"has format {number}, wanted 4"):
         decode_heading(bytes(former))
 
 
