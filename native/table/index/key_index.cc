@@ -11,8 +11,10 @@ KeyIndex::KeyIndex() : arrays_{LineArray(1), LineArray()} {
 }
 
 void KeyIndex::put(LineArray& lines, uint64_t hash, uint32_t row) {
-    size_t at = lines.home_of(hash);
-    for (lines.ensure(at); lines[at].used == Line::kEntries; lines.ensure(++at)) lines[at].count_overflow();
+    const size_t home = lines.home_of(hash);
+    size_t at = home;
+    for (lines.ensure(at); lines[at].used == Line::kEntries;) lines.ensure(++at);
+    for (size_t full = home; full < at; ++full) lines[full].count_overflow();
     lines[at].add(tag_of(hash), row);
 }
 
@@ -31,11 +33,16 @@ void KeyIndex::erase(uint64_t key, uint32_t row) {
     }
 }
 
+size_t KeyIndex::last_home(size_t line) const {
+    const LineArray &current = arrays_[kCurrent], &next = arrays_[kNext];
+    return line < current.homes() ? std::min(line * next.homes() / current.homes(), next.homes() - 1)
+                                  : next.homes() - 1;
+}
+
 void KeyIndex::finish_move(size_t line) {
     LineArray &current = arrays_[kCurrent], &next = arrays_[kNext];
     // A search needs the home line of every moved key to exist, even if it is empty.
-    next.ensure(line < current.homes() ? std::min(line * next.homes() / current.homes(), next.homes() - 1)
-                                       : next.homes() - 1);
+    next.ensure(last_home(line));
     moved_ = line;
     current.release_below(line);
     if (line >= current.homes()) {

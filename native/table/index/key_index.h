@@ -18,6 +18,7 @@
 // kNoRow. The order of entries depends on history and must not influence results.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -45,7 +46,8 @@ public:
     // Prefetches the home line of a key.
     [[gnu::always_inline]] void prefetch(uint64_t key) const { __builtin_prefetch(probe(key).line); }
 
-    // Adds a key that is not in the index; its row must contain the key already.
+    // Adds a key that is not in the index; its row must contain the key already. If it throws std::bad_alloc, the index
+    // has the keys that it had.
     template <class KeyOf>
     void insert(uint64_t key, uint32_t row, const KeyOf& key_of) {
         while (size_ >= capacity_) grow(key_of);
@@ -117,6 +119,7 @@ private:
     static void put(LineArray& lines, uint64_t hash, uint32_t row);
     template <class KeyOf>
     void grow(const KeyOf& key_of);
+    size_t last_home(size_t line) const;  // in [kNext], of a key whose home in [kCurrent] is below `line`
     void finish_move(size_t line);
     void update_capacity();
 
@@ -181,21 +184,23 @@ void KeyIndex::for_lines(const LineArray& lines, size_t start, const KeyOf& key_
 }
 
 // Moves the keys of one line, and of the following lines while keys overflowed: a search for an overflowed key would
-// otherwise start in the wrong array.
+// otherwise start in the wrong array. Memory is allocated first, so that no key is moved in part. The keys of n lines
+// fill at most n further lines.
 template <class KeyOf>
 void KeyIndex::grow(const KeyOf& key_of) {
     LineArray &current = arrays_[kCurrent], &next = arrays_[kNext];
     if (next.homes() == 0)
         next = LineArray(current.homes() + current.homes() / (small(current.homes()) ? 2 : 8) + 1);
-    size_t at = moved_;
-    for (bool overflowed = true; overflowed; ++at) {
+    size_t end = moved_ + 1;
+    while (current[end - 1].overflows != 0) ++end;
+    next.reserve(std::max(next.size(), last_home(end) + 1) + end - moved_);
+    for (size_t at = moved_; at < end; ++at) {
         prefetch_rows(current, at + kLinesAhead, key_of);
         const Line& line = current[at];
         for (unsigned entry = 0; entry < line.used; ++entry)
             put(next, hash_of(key_of(line.rows[entry])), line.rows[entry]);
-        overflowed = line.overflows != 0;
     }
-    finish_move(at);
+    finish_move(end);
 }
 
 }  // namespace springtide

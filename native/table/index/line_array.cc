@@ -2,7 +2,7 @@
 
 namespace springtide {
 
-void LineArray::extend(size_t line) {
+void LineArray::reserve(size_t line) {
     while (line >= chunks_.size() * kChunkLines) {
         // Most indexes are small, so the pages of the first chunk are lazy.
         const bool first = chunks_.empty() && homes_ < kChunkLines;
@@ -10,7 +10,6 @@ void LineArray::extend(size_t line) {
         chunks_.emplace_back(Pages::kHugeBytes, first ? Pages::Use::kLazy : Pages::Use::kPopulated);
         starts_.back() = reinterpret_cast<Line*>(chunks_.back().data());
     }
-    size_ = line + 1;
 }
 
 void LineArray::release_below(size_t line) {

@@ -75,9 +75,14 @@ public:
     Line& operator[](size_t line) { return starts_[line / kChunkLines][line % kChunkLines]; }
     const Line& operator[](size_t line) const { return starts_[line / kChunkLines][line % kChunkLines]; }
 
-    // Allocates empty lines up to and including this one. Throws std::bad_alloc.
+    // Allocates the memory of lines up to and including this one, for ensure(). Throws std::bad_alloc.
+    void reserve(size_t line);
+
+    // Adds empty lines up to and including this one. Throws std::bad_alloc.
     void ensure(size_t line) {
-        if (line >= size_) extend(line);
+        if (line < size_) return;
+        reserve(line);
+        size_ = line + 1;
     }
 
     // Frees the memory of lines below this one, in complete chunks.
@@ -87,8 +92,6 @@ public:
 
 private:
     static constexpr size_t kChunkLines = Pages::kHugeBytes / sizeof(Line);
-
-    void extend(size_t line);
 
     size_t homes_ = 0, size_ = 0;
     size_t released_ = 0;  // number of freed chunks
