@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <span>
+#include <utility>
 
 #include "keys/key_order.h"
 #include "quantizer/quantizer.h"
@@ -241,6 +242,15 @@ public:
             if (good()) keys(length, all);
     }
 
+    // Handles and keys, which must be in the order in which they are written.
+    void new_rows(uint32_t count, DecodedRows& rows) {
+        const size_t begin = rows.new_keys.size();
+        new_handles(count, rows.new_handles);
+        key_runs(count, rows.new_keys);
+        const auto at = [&rows](size_t i) { return std::pair(rows.new_handles[i], rows.new_keys[i]); };
+        for (size_t i = begin + 1; good() && i < rows.new_keys.size(); ++i) overflowed_ |= at(i) < at(i - 1);
+    }
+
     void known_handles(uint32_t count, std::vector<uint32_t>& handles) {
         Scale scale;
         uint32_t handle = 0;
@@ -367,8 +377,7 @@ const char* decode_rows(const uint8_t* coded, size_t size, size_t dim, DecodedRo
             rows.relative.resize(rows.handles.size(), kind == kDifference);
             rows.bits.resize(rows.handles.size(), static_cast<uint8_t>(bits));
         }
-        reader.new_handles(counts[precision][kNew], rows.new_handles);
-        reader.key_runs(counts[precision][kNew], rows.new_keys);
+        reader.new_rows(counts[precision][kNew], rows);
         reader.payloads(counts[precision][kNew], bits, kNew, new_payload);
         if (!reader.good()) return "end too early or have a number out of range";
         new_bits.resize(rows.new_keys.size(), static_cast<uint8_t>(bits));

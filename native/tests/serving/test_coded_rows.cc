@@ -67,6 +67,36 @@ void the_cheapest_rows_are_not_refused() {
     expect(rows.handles == handles && rows.payload == payload, "the same rows");
 }
 
+// Two new rows of 8 bits and dim 1 with the keys of two runs of one.
+const char* defect_of_new_rows(uint32_t second_handle, uint64_t first_key, uint64_t second_key, uint32_t first_length) {
+    springtide::EntropyEncoder encoder;
+    springtide::Scale counts, handles, runs, lengths, exponents, weights;
+    for (size_t i = 0; i < 13; ++i) encoder.put(i == 6 ? 2 : 0, counts);
+    encoder.put(springtide::zigzag(5), handles);
+    encoder.put(springtide::zigzag(static_cast<int32_t>(second_handle) - 6), handles);
+    encoder.put(1, runs);
+    encoder.put(first_length - 1, lengths);
+    for (const uint64_t key : {first_key, second_key}) {
+        springtide::Scale gaps;
+        encoder.put(static_cast<uint32_t>(key >> 63), gaps);
+        encoder.put_bits(key & ((uint64_t{1} << 63) - 1), 63);
+    }
+    for (int i = 0; i < 2; ++i) encoder.put(0, exponents);
+    for (int i = 0; i < 2; ++i) encoder.put(0, weights);
+    std::vector<uint8_t> stream;
+    encoder.finish(stream);
+    springtide::DecodedRows rows;
+    return springtide::decode_rows(stream.data(), stream.size(), 1, rows);
+}
+
+void new_rows_come_in_the_order_of_their_handles() {
+    expect(defect_of_new_rows(6, 9, 4, 1) == nullptr, "handles that ascend");
+    expect(defect_of_new_rows(5, 4, 9, 1) == nullptr, "one handle, keys that ascend");
+    expect(defect_of_new_rows(4, 4, 9, 1) != nullptr, "handles that do not");
+    expect(defect_of_new_rows(5, 9, 4, 1) != nullptr, "one handle, keys that do not");
+    expect(defect_of_new_rows(6, 9, 4, 2) != nullptr, "a run of all keys and another one");
+}
+
 void payloads_are_reordered() {
     const std::vector<uint8_t> bits = {16, 32, 8}, payload = {1, 1, 1, 2, 2, 2, 2, 3, 3};
     const std::vector<int64_t> order = {2, 0, 1};
@@ -81,5 +111,6 @@ int main() {
     rows_are_sorted_by_precision_kind_and_handle_or_key();
     counts_that_a_stream_cannot_hold_take_no_memory();
     the_cheapest_rows_are_not_refused();
+    new_rows_come_in_the_order_of_their_handles();
     payloads_are_reordered();
 }
