@@ -9,15 +9,18 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo test test-live check bench bench-live profile native native-check native-check-address native-check-thread fuzz \
         native-fuzz setup clean
 
+# Also after a change in native/, such as a pull: a core of other sources would write other bytes.
 setup: $(VENV)/ready
 
-$(VENV)/ready: constraints.txt pyproject.toml
+CORE := CMakeLists.txt $(shell find native -type f -not -path 'native/tests/*' -not -path 'native/fuzz/*')
+$(VENV)/ready: constraints.txt pyproject.toml $(CORE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt cmake ninja nanobind scikit-build-core
+	flock $(VENV)/native.lock \
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Rebuild the native core after a change in native/.
+# Rebuild the native core, whatever changed.
 native:
 	flock $(VENV)/native.lock $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 

@@ -67,7 +67,7 @@ def ingest_items(project: Project, log: Log | None, paths: Sequence[Path], again
     for path, of_file in files.items():
         records = [(key_of(change.name), encode_change(change, kept_as)) for _, change in of_file]
         digest = hashlib.sha256(contents[path]).hexdigest()
-        if log is not None and fence is not None and not _append(log, fence, digest, records, again):
+        if log is not None and fence is not None and records and not _append(log, fence, digest, records, again):
             known.append(path)
     changes = [change for path, of_file in files.items() if path not in known for _, change in of_file]
     removed = sum(change.columns is None for change in changes)
@@ -129,7 +129,7 @@ def _lines(path: Path, content: bytes, column: str) -> Iterator[tuple[str, ItemC
         place = f"{path.name}, line {number}"
         try:
             yield place, change_of(json.loads(line), column)
-        except ValueError as failure:
+        except (ValueError, RecursionError) as failure:
             raise InputError(f"{place} is not json: {failure}") from None
         except InputError as failure:
             raise InputError(f"{place}: {failure}") from None

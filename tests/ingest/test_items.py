@@ -79,6 +79,7 @@ def test_a_file_that_was_appended_before_is_known_from_the_last_record_of_each_k
     ("line", "problem"),
     [
         ("{", "goods.jsonl, line 4 is not json"),
+        ("[" * 100_000, "goods.jsonl, line 4 is not json"),
         ("[1]", "goods.jsonl, line 4: got list, wanted an object of raw columns"),
         ({"price": 1}, "goods.jsonl, line 4: item is None, wanted a text or an integer"),
         ({"itme": 4}, "line 4: item is None, wanted a text or an integer. the columns are: itme"),
@@ -141,6 +142,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(project):
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     call("ingest", "items", path, "--project", project.root)
     assert appended(project) == LINES
+
+
+def test_a_file_without_lines_was_not_appended_before(project):
+    path = written(project)
+    report = ingest_items(project, open_log(project), [path])
+    assert (report.put, report.removed, report.known) == (0, 0, ())
 
 
 def test_a_missing_file_is_refused(project):

@@ -4,9 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <map>
-#include <new>
 #include <numeric>
 #include <random>
 #include <set>
@@ -15,18 +13,7 @@
 
 #include "recall/best_of.h"
 #include "tests/expect.h"
-
-// How many more allocations of this thread succeed; all if it is negative.
-thread_local long allocations_left = -1;
-
-void* operator new(size_t size) {
-    if (allocations_left == 0) throw std::bad_alloc();
-    if (allocations_left > 0) --allocations_left;
-    if (void* found = std::malloc(size > 0 ? size : 1)) return found;
-    throw std::bad_alloc();
-}
-void operator delete(void* at) noexcept { std::free(at); }
-void operator delete(void* at, size_t) noexcept { std::free(at); }
+#include "tests/failing_allocations.h"
 
 namespace {
 

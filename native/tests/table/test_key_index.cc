@@ -1,22 +1,11 @@
 // The index of rows by key while memory runs out: an insert that fails changes nothing, wherever in a growth it fails.
 #include "table/index/key_index.h"
 
-#include <cstdlib>
-#include <new>
 #include <numeric>
 #include <vector>
 
 #include "tests/expect.h"
-
-// Whether allocations fail.
-thread_local bool exhausted = false;
-
-void* operator new(size_t size) {
-    if (void* found = exhausted ? nullptr : std::malloc(size > 0 ? size : 1)) return found;
-    throw std::bad_alloc();
-}
-void operator delete(void* at) noexcept { std::free(at); }
-void operator delete(void* at, size_t) noexcept { std::free(at); }
+#include "tests/failing_allocations.h"
 
 namespace {
 
@@ -32,13 +21,13 @@ struct KeyOf {
 
 // Whether a new key fits into memory that is exhausted.
 bool inserted(KeyIndex& index, uint64_t key, uint32_t row, const KeyOf& key_of) {
-    exhausted = true;
+    allocations_left = 0;
     try {
         index.insert(key, row, key_of);
-        exhausted = false;
+        allocations_left = -1;
         return true;
     } catch (const std::bad_alloc&) {
-        exhausted = false;
+        allocations_left = -1;
         return false;
     }
 }

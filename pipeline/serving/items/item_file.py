@@ -23,6 +23,8 @@ class Items:
     """The value of the item column of each."""
     columns: list[dict[str, Any]]
     """The raw columns of each."""
+    lines: list[int]
+    """The line of each, from 1."""
 
 
 def read_items(path: Path, column: str) -> Items:
@@ -36,6 +38,7 @@ def read_items(path: Path, column: str) -> Items:
     except (OSError, UnicodeDecodeError) as failure:
         raise _unreadable(path, failure) from None
     found: dict[ItemName, dict[str, Any]] = {}
+    places: list[int] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -47,9 +50,10 @@ def read_items(path: Path, column: str) -> Items:
         if name in found:
             raise InputError(f"{path.name}, line {number}: {column} {name!r} is there twice. hint: keep one of them")
         found[name] = item
+        places.append(number)
     if not found:
         raise InputError(f"{path} has no items. hint: a JSON object in each line")
-    return Items(list(found), list(found.values()))
+    return Items(list(found), list(found.values()), places)
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -68,7 +72,7 @@ def _unreadable(path: Path, failure: Exception) -> InputError:
 def _item_of(line: str, where: str) -> dict[str, Any]:
     try:
         item = json.loads(line)
-    except ValueError as failure:
+    except (ValueError, RecursionError) as failure:
         raise InputError(f"{where} is not json: {failure}") from None
     if not isinstance(item, dict):
         raise InputError(f"{where}: got {type(item).__name__}, wanted an object of raw columns")

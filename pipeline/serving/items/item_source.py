@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 
 from pipeline.configuration.project import Project
-from pipeline.errors import InputError, ModelError, UserCodeError
+from pipeline.errors import InputError, ModelError
 from pipeline.logs.interface.log import Log
 from pipeline.process.log_limit import LogLimit
 from pipeline.recall.item_changes import ItemChange, ItemName
@@ -95,8 +95,18 @@ class ItemSource:
             some = slice(first, first + ITEMS_AT_ONCE)
             try:
                 catalogue.put(items.names[some], self._described(items.columns[some], first))
-            except UserCodeError as failure:
-                raise InputError(f"{path.name}: {failure}") from failure
+            except (InputError, ModelError) as failure:
+                problem = self._problem_of_line(items.lines[some], items.columns[some]) or f": {failure}"
+                raise InputError(f"{path.name}{problem}") from failure
+
+    def _problem_of_line(self, lines: Sequence[int], columns: Sequence[dict[str, Any]]) -> str | None:
+        """The line and problem of the first of some items that does not fit the configuration by itself."""
+        for line, item in zip(lines, columns, strict=True):
+            try:
+                self._described([item])
+            except (InputError, ModelError) as failure:
+                return f", line {line}: {str(failure).removeprefix('instance 0').lstrip(', :')}"
+        return None
 
     def _changes(self, topic: ItemTopic, position: int, catalogue: Catalogue) -> Iterator[tuple[CatalogueChange, int]]:
         """The next changes, and the offset before which all records are applied with them."""

@@ -30,5 +30,6 @@ def keep_fresh(
                 if (suppressed := limit.allow()) is not None:
                     logger.error("items cannot be embedded", problem=str(failure), suppressed=suppressed)
             except Exception:  # a fault of this program: without the thread, items would stay as they are for good
-                logger.exception("items cannot be embedded")
+                if (suppressed := limit.allow()) is not None:
+                    logger.exception("items cannot be embedded", suppressed=suppressed)
         stop.wait(every_s)

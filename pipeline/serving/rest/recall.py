@@ -15,6 +15,7 @@ from pipeline.serving.link.response import Refusal, Response, json_response
 from pipeline.serving.rest.instances_body import parse_instances
 
 _DEFAULT_K = 100
+_KEYS = ("instances", "k", "filter", "exclude")
 _MOST_INSTANCES = 64
 """A search of a million items for so many users takes tens of milliseconds."""
 
@@ -37,12 +38,20 @@ def recall_response(body: bytes, items: ItemView | None, config: Config) -> Resp
     instances = list(chain.from_iterable(parse_instances(body, config.serving, lambda: None)))
     if len(instances) > _MOST_INSTANCES:
         raise Refusal(413, f"request has {len(instances)} instances, at most {_MOST_INSTANCES} are accepted in recall")
-    request = from_json(body.removeprefix(b"\xef\xbb\xbf"))
+    request = _request_of(body)
     allowed = items.attributes.allowed(request.get("filter"), request.get("exclude"))
     recalled = items.recall(instances, _k_of(request, config.recall.max_k), allowed)
     pairs = zip(recalled.items, recalled.scores, strict=True)
     rows = [{"items": names, "scores": scores} for names, scores in pairs]
     return json_response(200, {"recalled": rows, "version": recalled.version})
+
+
+def _request_of(body: bytes) -> dict[str, Any]:
+    """The request of a body whose instances were read. A misspelt filter would let items through that it excludes."""
+    request: dict[str, Any] = from_json(body.removeprefix(b"\xef\xbb\xbf"))
+    if unknown := [key for key in request if key not in _KEYS]:
+        raise InputError(f"the request has {', '.join(map(repr, unknown))}. known: {', '.join(_KEYS)}")
+    return request
 
 
 def _k_of(request: dict[str, Any], max_k: int) -> int:

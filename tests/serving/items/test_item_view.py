@@ -167,8 +167,10 @@ def test_vectors_that_are_not_finite_leave_the_version_before_in_use(world, repl
         ('{"price": 1}', "items.jsonl, line 1: item is None, wanted a text or an integer"),
         ('{"item": true}', "items.jsonl, line 1: item is True, wanted a text or an integer"),
         ('{"item": 7}\n\n{"item": 7}', "items.jsonl, line 3: item 7 is there twice. hint: keep one of them"),
-        ('{"item": 7}\n{"item": 8, "prize": 1}', "instance 1 has column prize"),
-        ('{"item": 7, "price": "dear"}', "instance 0, column price: got 'dear'"),
+        ('{"item": 7}\n{"item": 8, "prize": 1}', "items.jsonl, line 2: has column prize"),
+        ('{"item": 7, "price": "dear"}', "items.jsonl, line 1: column price: got 'dear'"),
+        ('{"item": 7}\n\n{"item": 8, "price": NaN}', "items.jsonl, line 3: column price: got nan"),
+        ('{"item": 7, "price": ' + "[" * 100_000, "items.jsonl, line 1 is not json: "),
     ],
 )
 def test_wrong_files_of_items_are_refused(world, replica, items, message):
@@ -186,7 +188,8 @@ def test_a_file_with_an_item_for_which_the_users_function_fails_is_refused_as_a_
     replica = Replica.for_predictions(world.project, world.trainer.log)
     replace_by(tmp_path / "items.jsonl", '{"item": 100}\n{"item": 7}\n')
     view = ItemView(world.project, replica, world.trainer.log, patient=True)
-    assert "items.jsonl: instance 1" in view.problem
+    assert "items.jsonl, line 2: " in view.problem
+    assert "model:known failed" in view.problem
     world.trainer.close()
 
 

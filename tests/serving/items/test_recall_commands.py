@@ -80,6 +80,8 @@ def test_exported_vectors_are_those_that_are_searched(world, view, tmp_path):
         (["user=one"], "one"),
         (["user=1", "user=2"], "a column has two values. hint: a JSON object for each user"),
         (["{"], "user '{' is not json"),
+        (['{"user": ' + "[" * 100_000], "is not json: maximum recursion depth exceeded"),
+        (["user=1", "--filter", "[" * 100_000], "is not json: maximum recursion depth exceeded"),
         (['{"usr": 1}'], "instance 0 has column usr"),
         (["user=1", "-k", "0"], "k: got 0, wanted an integer in 1..1000. hint: recall.max_k"),
         (["user=1", "-k", "1001"], "k: got 1001"),

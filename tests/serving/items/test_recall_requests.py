@@ -103,6 +103,12 @@ def test_items_are_found_for_every_instance(world, view):
             400,
             "instance 0 has no column that the user tower reads",
         ),
+        (
+            "POST",
+            {"instances": USERS, "filters": {}, "K": 3},
+            400,
+            "has 'filters', 'K'. known: instances, k, filter, exclude",
+        ),
         ("POST", b"{", 400, "is not json"),
         ("POST", b" " * 70_000, 413, "body has 70000 bytes, at most 65536 are accepted"),
     ],

@@ -68,10 +68,12 @@ def recall(
 
 
 def _json(text: str | None, option: str) -> Any:
+    if text is None:
+        return None
     try:
-        return None if text is None else json.loads(text)
-    except ValueError as failure:
-        raise InputError(f"{option} {text!r} is not json: {failure}") from None
+        return json.loads(text)
+    except (ValueError, RecursionError) as failure:
+        raise InputError(f"{option} {text[:60]!r} is not json: {failure}") from None
 
 
 def _check_k(recall: Recall | None, k: int) -> None:
@@ -98,6 +100,6 @@ def _instances(project: Project, users: Sequence[str]) -> list[dict[str, Any]]:
 def _object(text: str) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(text)
-    except ValueError as failure:
+    except (ValueError, RecursionError) as failure:
         raise InputError(f"user {text[:60]!r} is not json: {failure}") from None
     return value
