@@ -97,8 +97,8 @@ def read_state_manifest(folder: Path) -> StateManifest | None:
         if document["digest"] != _digest_of(document["round"]):
             raise ValueError("its checksum does not match")
         manifest = _FORM.validate_python(document["round"])
-        if any(Path(name).name != name or Path(name).suffix not in _SUFFIXES for name in _file_names(manifest)):
-            raise ValueError("it names a file in another folder")
+        if not all(map(_is_own_name, _file_names(manifest))):
+            raise ValueError("it names a file that is not one of this folder")
         return manifest
     except FileNotFoundError:
         return None
@@ -214,6 +214,11 @@ def _read(path: Path) -> bytes:
 
 def _hint(folder: Path) -> str:
     return f"hint: delete {folder}; the join then restarts at the offsets that its samples partitions record"
+
+
+def _is_own_name(name: str) -> bool:
+    """Whether a file of a state may have this name: one in the same folder, in characters of any file system."""
+    return name.isascii() and name.isprintable() and Path(name).name == name and Path(name).suffix in _SUFFIXES
 
 
 def _segment_path(folder: Path, name: str) -> Path:

@@ -1,5 +1,6 @@
 """The stored state of the join: it is restored, follows the configuration, and is refused if it is damaged."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pyarrow as pa
@@ -185,6 +186,17 @@ def test_segments_that_no_round_names_are_deleted(tmp_path):
     bench.watermark(S + 100 * W)
     assert saved_in(tmp_path, bench, file).segments == ()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "\n", "é", "../0", "/0"])
+def test_a_segment_whose_name_is_no_file_of_the_folder_is_damage(tmp_path, name):
+    bench = Bench()
+    bench.impression(S)
+    file = saved_in(tmp_path, bench, None)
+    segments = (replace(file.segments[0], name=name),)
+    state_files.write_state_manifest(tmp_path, state_files.StateManifest(1, {}, (replace(file, segments=segments),)))
+    with pytest.raises(DamagedError, match="it names a file that is not one of this folder"):
+        state_files.read_state_manifest(tmp_path)
 
 
 def test_a_missing_or_foreign_segment_is_named(tmp_path):
