@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.features.plan import FeaturePlan
 from pipeline.ingest.ledger import CHUNK_HEADER, FILE_HEADER
 from pipeline.logs.interface.log import Fence, Log, read_to_end
-from pipeline.recall.item_changes import ItemChange, change_of, encode_change, key_of
+from pipeline.recall.item_changes import ItemChange, change_of, encode_change, first_problem, key_of
 
 _ITEMS_AT_ONCE = 1_000
 _BYTES_AT_ONCE = 512 << 10
@@ -141,10 +141,7 @@ def _check(plan: FeaturePlan, lines: Sequence[tuple[str, ItemChange]], now_ms: i
     try:
         plan.batch_of([columns for _, columns in put], now_ms)
     except InputError:
-        for place, columns in put:
-            try:
-                plan.batch_of([columns], now_ms)
-            except InputError as failure:
-                problem = str(failure).removeprefix("instance 0").lstrip(", ")
-                raise InputError(f"{place}: {problem}") from None
-        raise
+        wrong = first_problem([columns for _, columns in put], lambda some: plan.batch_of(some, now_ms))
+        if wrong is None:
+            raise
+        raise InputError(f"{put[wrong[0]][0]}: {wrong[1]}") from None

@@ -30,7 +30,7 @@ from pipeline.model.network.weights import Arrays, Shapes, check_shapes, pack, s
 from pipeline.model.pair import PairModel
 from pipeline.model.part import PartModel
 from pipeline.model.predictions import predictions
-from pipeline.model.runtime import names_of_its_own, prepare_runtime, tf
+from pipeline.model.runtime import graph_function, names_of_its_own, prepare_runtime, tf
 from pipeline.model.training.curvature import Curvature
 from pipeline.model.training.step import Calls, TrainingStep
 from pipeline.model.trial import TrialInstances
@@ -86,9 +86,9 @@ class DenseModel:
         self._shapes = shapes_of(self._variables() | self._training.optimizer.arrays() | self._scaling.arrays())
         self._served_shapes = shapes_of(serving_arrays(self._variables() | self._scaling.arrays()))
         signature = [_matrix(None, self.layout.columns)]
-        self._logits = tf.function(self._call, input_signature=signature, autograph=False)
-        self._served = tf.function(self._serve, input_signature=signature, autograph=False)
-        self._by_weights = tf.function(self._call_by, reduce_retracing=True, autograph=False)
+        self._logits = graph_function(self._call, input_signature=signature)
+        self._served = graph_function(self._serve, input_signature=signature)
+        self._by_weights = graph_function(self._call_by, reduce_retracing=True)
         self._predict: Any = None
 
     def step(self, inputs: Float32s, targets: Targets) -> StepResult:

@@ -21,7 +21,7 @@ from pipeline.model.network.pair_cut import PairCut
 from pipeline.model.network.weights import Arrays, unpack
 from pipeline.model.part import PartModel
 from pipeline.model.part_outputs import PartOutputs
-from pipeline.model.runtime import keras, names_of_its_own, tf
+from pipeline.model.runtime import graph_function, keras, names_of_its_own, tf
 
 
 class PairSide:
@@ -128,7 +128,7 @@ def _compiled_parts(model: keras.Model | None, layout: Layout) -> Any:
         return tf.concat(flat, axis=1)
 
     signature = [tf.TensorSpec([None, layout.columns], tf.float32)]
-    return tf.function(parts, input_signature=signature, autograph=False).get_concrete_function()
+    return graph_function(parts, input_signature=signature).get_concrete_function()
 
 
 def _compiled_scores(cut: PairCut, outputs: PartOutputs) -> Any:
@@ -144,7 +144,7 @@ def _compiled_scores(cut: PairCut, outputs: PartOutputs) -> Any:
         return outputs.served(model(given, training=False))[:, 0]
 
     signature = [tf.TensorSpec([widths[0]], tf.float32), tf.TensorSpec([None, widths[1]], tf.float32)]
-    return tf.function(scores, input_signature=signature, autograph=False).get_concrete_function()
+    return graph_function(scores, input_signature=signature).get_concrete_function()
 
 
 def _tensors(parts: Any, cut: Sequence[Any]) -> list[Any]:

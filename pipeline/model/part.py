@@ -19,7 +19,7 @@ from pipeline.model.network.layout import Layout
 from pipeline.model.network.served_weights import ServedWeights
 from pipeline.model.network.weights import Arrays, check_shapes, shapes_of, unpack
 from pipeline.model.part_outputs import PartOutputs
-from pipeline.model.runtime import keras, names_of_its_own, tf
+from pipeline.model.runtime import graph_function, keras, names_of_its_own, tf
 
 
 class PartModel:
@@ -97,4 +97,4 @@ def _compiled(model: keras.Model, layout: Layout, outputs: PartOutputs) -> Any:
         return outputs.served(model(named_inputs(layout, inputs), training=False))
 
     signature = [tf.TensorSpec([None, layout.columns], tf.float32)]
-    return tf.function(serve, input_signature=signature, autograph=False).get_concrete_function()
+    return graph_function(serve, input_signature=signature).get_concrete_function()

@@ -8,8 +8,9 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from pipeline.configuration.environment import quiet_tensorflow
 
@@ -56,6 +57,11 @@ def prepare_runtime(threads: int) -> None:
         return  # already running, with the number of the first call
 
 
+def graph_function(function: Callable[..., Any], **options: Any) -> Any:
+    """`tf.function` without AutoGraph: it converts no layer of Keras, and takes longer than tracing."""
+    return tf.function(function, autograph=False, **options)
+
+
 @contextmanager
 def names_of_its_own() -> Iterator[None]:
     """Inside, Keras numbers unnamed layers as in a new process: `dense`, `dense_1`, …
@@ -73,4 +79,4 @@ def names_of_its_own() -> Iterator[None]:
 
 _NAME_NUMBERS = "object_name_uids"
 
-__all__ = ["keras", "names_of_its_own", "prepare_runtime", "seed_generator", "tf"]
+__all__ = ["graph_function", "keras", "names_of_its_own", "prepare_runtime", "seed_generator", "tf"]

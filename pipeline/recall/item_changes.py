@@ -10,10 +10,11 @@ them. A `$` cannot occur in the name of a column.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, ModelError
 
 REMOVED = "$removed"
 
@@ -102,6 +103,16 @@ def decode_changes(value: bytes, column: str, key: bytes | None = None) -> tuple
         except InputError as failure:
             problems.append(str(failure))
     return changes, problems
+
+
+def first_problem(items: Sequence[Any], read: Callable[[Sequence[Any]], object]) -> tuple[int, str] | None:
+    """The place of the first item for which `read` of it alone fails, and why; None if there is none."""
+    for place, item in enumerate(items):
+        try:
+            read([item])
+        except (InputError, ModelError) as failure:
+            return place, str(failure).removeprefix("instance 0").lstrip(", :")
+    return None
 
 
 def encode_change(change: ItemChange, kept_as: str | None = None) -> bytes:

@@ -19,7 +19,7 @@ from pipeline.model.loss.list_terms import list_term_losses, list_terms_of
 from pipeline.model.loss.losses import LabelLoss, batch_losses, weighted_losses
 from pipeline.model.loss.soft_targets import lessons_of, soft_target_losses, taught_weights
 from pipeline.model.loss.targets import Targets
-from pipeline.model.runtime import keras, tf
+from pipeline.model.runtime import graph_function, keras, tf
 from pipeline.model.training.optimizer import Optimizer
 
 INITIAL_ACCUMULATOR = 0.1
@@ -96,7 +96,7 @@ class TrainingStep:
             shape = {"log_rate": [size], "soft": [size, 2]}.get(name, [size, len(self._losses)])
             signature.append(tf.TensorSpec(shape, tf.int32 if name == "lists" else tf.float32))
         signature += [tf.TensorSpec([rows], BATCH_ITEMS[name]) for name in self._of_items]
-        learn = tf.function(self._learn, input_signature=signature, jit_compile=size is not None, autograph=False)
+        learn = graph_function(self._learn, input_signature=signature, jit_compile=size is not None)
         # Called without the dispatch of tf.function, which takes longer than a small network.
         step = learn.get_concrete_function()
         _check_state(step.graph, [v.value for v in self._model.variables] + self.optimizer.variables)

@@ -15,7 +15,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import InputError, ModelError
 from pipeline.logs.interface.log import Log
 from pipeline.process.log_limit import LogLimit
-from pipeline.recall.item_changes import ItemChange, ItemName
+from pipeline.recall.item_changes import ItemChange, ItemName, first_problem
 from pipeline.serving.instance_reader import InstanceReader
 from pipeline.serving.items.attributes import Attributes
 from pipeline.serving.items.catalogue import ITEMS_AT_ONCE, Catalogue, CatalogueChange, Described, ItemPiece, ids_of
@@ -82,12 +82,11 @@ class ItemSource:
     def refuse(self, name: ItemName, problem: str) -> None:
         """Count and log a change of an item that is left out."""
         metrics.RECALL_REFUSED.inc()
-        self.report(name, problem)
+        self._log(item=name, problem=problem)
 
     def report(self, name: ItemName, problem: str) -> None:
-        """Log, at a bounded rate, an item that is left out."""
-        if (suppressed := self._limit.allow()) is not None:
-            logger.error("item refused", item=name, problem=problem, suppressed=suppressed)
+        """Log an item that is left out."""
+        self._log(item=name, problem=problem)
 
     def _put_file(self, path: Path, catalogue: Catalogue) -> None:
         items = read_items(path, self._column)
@@ -96,23 +95,17 @@ class ItemSource:
             try:
                 catalogue.put(items.names[some], self._described(items.columns[some], first))
             except (InputError, ModelError) as failure:
-                problem = self._problem_of_line(items.lines[some], items.columns[some]) or f": {failure}"
-                raise InputError(f"{path.name}{problem}") from failure
-
-    def _problem_of_line(self, lines: Sequence[int], columns: Sequence[dict[str, Any]]) -> str | None:
-        """The line and problem of the first of some items that does not fit the configuration by itself."""
-        for line, item in zip(lines, columns, strict=True):
-            try:
-                self._described([item])
-            except (InputError, ModelError) as failure:
-                return f", line {line}: {str(failure).removeprefix('instance 0').lstrip(', :')}"
-        return None
+                wrong = first_problem(items.columns[some], self._described)
+                if wrong is None:
+                    raise InputError(f"{path.name}: {failure}") from failure
+                raise InputError(f"{path.name}, line {items.lines[first + wrong[0]]}: {wrong[1]}") from failure
 
     def _changes(self, topic: ItemTopic, position: int, catalogue: Catalogue) -> Iterator[tuple[CatalogueChange, int]]:
         """The next changes, and the offset before which all records are applied with them."""
         while (read := topic.read(position)) is not None:
             for problem in read.problems:
-                self._refuse_record(problem)
+                metrics.RECALL_REFUSED.inc()
+                self._log(problem=problem)
             for first in range(0, max(1, len(read.changes)), ITEMS_AT_ONCE):
                 last = first + ITEMS_AT_ONCE >= len(read.changes)
                 position = read.end if last else position
@@ -162,10 +155,10 @@ class ItemSource:
         described = Described.concatenated([items for _, items in runs] or [self._described([])])
         return described, {place: row for row, place in enumerate(places)}
 
-    def _refuse_record(self, problem: str) -> None:
-        metrics.RECALL_REFUSED.inc()
+    def _log(self, **about: Any) -> None:
+        """Log what is left out, at a bounded rate."""
         if (suppressed := self._limit.allow()) is not None:
-            logger.error("item refused", problem=problem, suppressed=suppressed)
+            logger.error("item refused", **about, suppressed=suppressed)
 
     def _described(self, columns: Sequence[dict[str, Any]], first: int = 0) -> Described:
         batch, at_ms = self._reader.batch_of(columns, self._clock.now_ms(), first)

@@ -12,7 +12,7 @@ from pipeline.serving.predictor import Predictor
 from pipeline.serving.replica import Replica
 from pipeline.telemetry import metrics
 from tests.serving.items.test_scorer import MODEL, SCORE
-from tests.support.world.two_towers import TOWERS, USERS, TwoTowers
+from tests.support.world.two_towers import TOWERS, USERS, TwoTowers, refreshed_view
 
 
 @pytest.fixture
@@ -73,11 +73,7 @@ def test_a_version_that_keeps_the_best_items_is_skipped_and_one_that_changes_the
 def test_the_overlap_is_that_of_what_the_scorer_finds(tmp_path, tree):
     recall = {"items": "items.jsonl", "scorer": "score", "scored": 20, "max_k": 20, "flip_overlap": 0.9, "tree": tree}
     world = TwoTowers(tmp_path, model=MODEL, labels=[TOWERS, SCORE], recall=recall)
-    world.commit()
-    replica = Replica.for_predictions(world.project, world.trainer.log)
-    replica.catch_up()
-    view = ItemView(world.project, replica, world.trainer.log)
-    view.refresh()
+    replica, view = refreshed_view(world)
     view.recall(USERS, 10)
     for factors, skipped in (({"variable/12/kernel": 2.0}, True), ({"variable/12/kernel": -1.0}, False)):
         publish_scaled(world, replica, factors)

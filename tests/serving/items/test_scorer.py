@@ -9,7 +9,7 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.serving.items.item_view import ItemView
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.replica import Replica
-from tests.support.world.two_towers import ITEMS, TOWERS, USERS, TwoTowers
+from tests.support.world.two_towers import ITEMS, TOWERS, USERS, TwoTowers, refreshed_view
 
 MODEL = """
 import keras
@@ -129,35 +129,28 @@ def test_a_prediction_that_is_not_finite_is_an_error(world, replica, view):
 PRICE_FOR_THE_SCORER = MODEL.replace('layers.Concatenate()([inputs["item"], inputs["price"]])', 'inputs["item"] * 1.0')
 
 
+def assert_scores_of_items(world, of_users, k):
+    """The columns `of_users` change no score: they are the items'."""
+    replica, view = refreshed_view(world)
+    found, scores = view.recall([user | of_users for user in USERS], k), scores_of(replica)
+    for names, given, wanted in zip(found.items, found.scores, scores, strict=True):
+        np.testing.assert_allclose(given, wanted[[PLACES[name] for name in names]], rtol=1e-5, atol=1e-5)
+    world.trainer.close()
+
+
 @pytest.mark.parametrize("declared", [{"item_columns": ["price"]}, {"attributes": {"cheap": "price < 2"}}])
 def test_what_the_scorer_alone_reads_of_an_item_is_the_items(tmp_path, declared):
     assert PRICE_FOR_THE_SCORER != MODEL
     recall = RECALL | {"topic": None, "items": "items.jsonl", "scored": 50, "max_k": 50} | declared
     world = TwoTowers(tmp_path, model=PRICE_FOR_THE_SCORER, labels=[TOWERS, SCORE], recall=recall)
-    world.commit()
-    replica = Replica.for_predictions(world.project, world.trainer.log)
-    replica.catch_up()
-    view = ItemView(world.project, replica, world.trainer.log)
-    view.refresh()
-    found, scores = view.recall([user | {"price": 99.0} for user in USERS], 50), scores_of(replica)
-    for names, given, wanted in zip(found.items, found.scores, scores, strict=True):
-        np.testing.assert_allclose(given, wanted[[PLACES[name] for name in names]], rtol=1e-5, atol=1e-5)
-    world.trainer.close()
+    assert_scores_of_items(world, {"price": 99.0}, 50)
 
 
 def test_the_name_of_an_item_is_the_items_also_if_its_tower_does_not_read_it(tmp_path):
     model = MODEL.replace('layers.Concatenate()([inputs["item"], inputs["price"]])', 'inputs["price"] * 1.0')
     assert model != MODEL
     world = TwoTowers(tmp_path, model=model, labels=[TOWERS, SCORE], recall=RECALL | {"items": "items.jsonl"})
-    world.commit()
-    replica = Replica.for_predictions(world.project, world.trainer.log)
-    replica.catch_up()
-    view = ItemView(world.project, replica, world.trainer.log)
-    view.refresh()
-    found, scores = view.recall([user | {"item": 100} for user in USERS], 20), scores_of(replica)
-    for names, given, wanted in zip(found.items, found.scores, scores, strict=True):
-        np.testing.assert_allclose(given, wanted[[PLACES[name] for name in names]], rtol=1e-5, atol=1e-5)
-    world.trainer.close()
+    assert_scores_of_items(world, {"item": 100}, 20)
 
 
 def test_a_field_of_user_and_item_is_refused(tmp_path):

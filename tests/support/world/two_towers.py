@@ -9,6 +9,8 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 from pipeline.model.network.weights import pack, unpack
 from pipeline.publish.publisher import TouchedRows
+from pipeline.serving.items.item_view import ItemView
+from pipeline.serving.replica import Replica
 from tests.support.synthetic.trainer import DIMS, SyntheticTrainer, project_at
 
 TWO_TOWERS = """
@@ -98,3 +100,13 @@ class TwoTowers:
         variables = {name: array for name, array in self.dense.items() if name.startswith("variable")}
         drawn = {n: self.scale * self.random.standard_normal(a.shape).astype(a.dtype) for n, a in variables.items()}
         return pack(self.dense | {n: array.astype(np.float32) for n, array in drawn.items()})
+
+
+def refreshed_view(world: TwoTowers) -> tuple[Replica, ItemView]:
+    """A replica of the next version, and its items as that version embeds them."""
+    world.commit()
+    replica = Replica.for_predictions(world.project, world.trainer.log)
+    replica.catch_up()
+    view = ItemView(world.project, replica, world.trainer.log)
+    view.refresh()
+    return replica, view

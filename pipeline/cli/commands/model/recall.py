@@ -85,7 +85,7 @@ def _instances(project: Project, users: Sequence[str]) -> list[dict[str, Any]]:
     """The users: one of all `name=value`, and one of each JSON object. Raises InputError."""
     types = project.config.events.impressions.columns
     texts = [user.partition("=") for user in users if not user.lstrip().startswith("{")]
-    found = [_object(user) for user in users if user.lstrip().startswith("{")]
+    found = [_json(user, "user") for user in users if user.lstrip().startswith("{")]
     for name, separator, _ in texts:
         if not separator:
             raise InputError(f"user {name!r} is neither name=value nor a JSON object. hint: {next(iter(types))}=…")
@@ -95,11 +95,3 @@ def _instances(project: Project, users: Sequence[str]) -> list[dict[str, Any]]:
     if len(values) < len(texts):
         raise InputError("a column has two values. hint: a JSON object for each user")
     return ([instance_of_texts(values, types, LIST_SEPARATOR)] if values else []) + found
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value: dict[str, Any] = json.loads(text)
-    except (ValueError, RecursionError) as failure:
-        raise InputError(f"user {text[:60]!r} is not json: {failure}") from None
-    return value
