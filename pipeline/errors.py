@@ -14,6 +14,7 @@ SpringtideError
 │   └── RecordError        a record of our own topic is foreign or damaged: quarantine its offset, or restore it
 ├── DeltaError             a delta does not fit the served version: apply another, or reload from the files
 ├── VersionError           a version cannot be stored or does not exist: make room, or choose another
+│   └── FilesError         the store of files refuses, or is out of reach: check its address and the credentials
 ├── MigrationError         the configuration or model has changed: pass --migrate
 ├── HaltedError            bad data halted the trainer: quarantine it and resume
 ├── RollbackError          a rollback cannot be planned or completed: follow the hint
@@ -140,6 +141,10 @@ class VersionError(SpringtideError):
     """A version or file cannot be stored, or a version does not exist: make room, or choose another."""
 
     exit_code = 11
+
+
+class FilesError(VersionError):
+    """The store of files refuses, or is out of reach: check its address and the credentials."""
 
 
 class ClusterError(SpringtideError):

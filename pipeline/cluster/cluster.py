@@ -6,7 +6,8 @@
     cluster.up()                    # starts the TaskManager again
     cluster.down(wipe=True)
 
-Processes are named `kafka`, `jobmanager`, `taskmanager-1`, `taskmanager-2`, … There is no watchdog: call `up` again to
+Processes are named `kafka`, `jobmanager`, `taskmanager-1`, `taskmanager-2`, …; `store`, an S3 server, is started only
+if it is named. There is no watchdog: call `up` again to
 restart them. Jobs end with their JobManager and have to be submitted again.
 """
 
@@ -21,9 +22,10 @@ from pipeline.cluster.flink import jobmanager_command, jobmanager_ready, taskman
 from pipeline.cluster.java.base_jar import write_base_jar
 from pipeline.cluster.java.jars import Engine, jars_folder, resolve_jars
 from pipeline.cluster.kafka import broker_command, broker_ready
-from pipeline.cluster.plan import ports_of, process_names, taskmanager_number, to_start, to_stop
+from pipeline.cluster.plan import STORE, ports_of, process_names, taskmanager_number, to_start, to_stop
 from pipeline.cluster.ports import free_port, port_is_free
 from pipeline.cluster.process import Process, ProcessRecord, kill_descendants
+from pipeline.cluster.store import store_command, store_ready
 from pipeline.configuration.deployment.services import Cluster
 from pipeline.configuration.environment import cache_folder
 from pipeline.configuration.project import Project
@@ -33,7 +35,7 @@ from pipeline.process.clock import Clock, SystemClock
 _READY_TIMEOUT_S = 90.0
 _POLL_EVERY_S = 0.1
 _STOP_TIMEOUT_S = 10.0
-_RETAINED_FOLDERS = ("kafka", "flink", "logs")
+_RETAINED_FOLDERS = ("kafka", "flink", STORE, "logs")
 _TEMPORARY_FOLDERS = ("run", "tmp")
 
 
@@ -74,10 +76,10 @@ class LocalCluster:
 
     def plan_up(self, names: Iterable[str] = ()) -> list[str]:
         """The processes that `up` would start now. Raises InputError and ClusterError as `up` does."""
-        wanted = tuple(names) or self.names
+        wanted, known = tuple(names) or self.names, (*self.names, STORE)
         for name in wanted:
-            if name not in self.names:
-                raise InputError(f"process {name} does not exist. known: {', '.join(self.names)}")
+            if name not in known:
+                raise InputError(f"process {name} does not exist. known: {', '.join(known)}")
         return to_start(self.settings, wanted, self.running())
 
     def up(self, names: Iterable[str] = ()) -> list[str]:
@@ -140,8 +142,8 @@ class LocalCluster:
 
     def process(self, name: str) -> Process:
         """The process called `name`, running or not. Raises InputError for an unknown name."""
-        if name not in (*self.names, *self._recorded_names()):
-            raise InputError(f"process {name} does not exist. known: {', '.join(self.names)}")
+        if name not in (*self.names, STORE, *self._recorded_names()):
+            raise InputError(f"process {name} does not exist. known: {', '.join((*self.names, STORE))}")
         return Process(name, self.folder, self._clock)
 
     def running(self) -> dict[str, ProcessRecord]:
@@ -157,6 +159,8 @@ class LocalCluster:
             return False
         if name == "kafka":
             return broker_ready(process.port)
+        if name == STORE:
+            return store_ready(process.port)
         if name == "jobmanager":
             return jobmanager_ready(process.port)
         return taskmanager_registered(self.settings.flink_rest_port, taskmanager_number(name), process.port)
@@ -181,9 +185,11 @@ class LocalCluster:
         self.process(name).start(self._command(name, main_port), main_port)
 
     def _command(self, name: str, port: int) -> list[str]:
-        jars = self._jars("kafka" if name == "kafka" else "flink")
         if name == "kafka":
-            return broker_command(self.settings, self.folder, jars)
+            return broker_command(self.settings, self.folder, self._jars("kafka"))
+        if name == STORE:
+            return store_command(self.settings, self.folder, self._jars("store"))
+        jars = self._jars("flink")
         if name != "jobmanager":
             return taskmanager_command(self.settings, self.folder, jars, taskmanager_number(name), port)
         command = jobmanager_command(self.settings, self.folder, jars)

@@ -16,10 +16,16 @@ def process_names(taskmanagers: int) -> tuple[str, ...]:
     return ("kafka", "jobmanager", *(f"taskmanager-{i}" for i in range(1, taskmanagers + 1)))
 
 
+STORE = "store"
+"""The process that is started only on request."""
+
+
 def ports_of(settings: Cluster, name: str) -> tuple[int, ...]:
     """The configured ports of a process, its main port first; a TaskManager chooses its main port."""
     if name == "kafka":
         return settings.kafka_port, settings.kafka_controller_port
+    if name == STORE:
+        return (settings.store_port,)
     metrics = () if settings.flink_metrics_port is None else (settings.flink_metrics_port,)
     if name == "jobmanager":
         return settings.flink_rest_port, settings.flink_rpc_port, *metrics
@@ -37,7 +43,7 @@ def to_start(settings: Cluster, wanted: Sequence[str], running: Mapping[str, Pro
     Raises:
         ClusterError: if one runs on another port than configured, because the settings changed while it ran.
     """
-    for name in ("kafka", "jobmanager"):
+    for name in ("kafka", "jobmanager", STORE):
         port = ports_of(settings, name)[0]
         if name in wanted and name in running and running[name].port != port:
             raise ClusterError(
@@ -47,6 +53,6 @@ def to_start(settings: Cluster, wanted: Sequence[str], running: Mapping[str, Pro
 
 
 def to_stop(running: Mapping[str, ProcessRecord]) -> list[str]:
-    """All running processes, TaskManagers before their JobManager, the broker last: clients stop before servers."""
-    rank = {"kafka": 2, "jobmanager": 1}
+    """All running processes, TaskManagers before their JobManager, then servers: clients stop before them."""
+    rank = {STORE: 3, "kafka": 2, "jobmanager": 1}
     return sorted(running, key=lambda name: (rank.get(name, 0), name))

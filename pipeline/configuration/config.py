@@ -14,6 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pipeline.arrays.block import EventKind
+from pipeline.configuration.deployment.files import FilesConfig
 from pipeline.configuration.deployment.recall import Recall, recall_problems
 from pipeline.configuration.deployment.services import Cluster, Flink, Telemetry
 from pipeline.configuration.deployment.serving import Serving
@@ -69,6 +70,7 @@ class Config(Section):
     gate: GateConfig | None = None
     serving: Serving = Serving()
     recall: Recall | None = None
+    files: FilesConfig = FilesConfig()
     flink: Flink = Flink()
     cluster: Cluster = Cluster()
     telemetry: Telemetry = Telemetry()

@@ -1,9 +1,14 @@
 """A project: a folder with `springtide.toml`, `model.py` and the state folder, which holds all durable state."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pipeline.configuration.config import Config, load_config
+from pipeline.files.folder import FolderFiles
+from pipeline.files.interface import Files, StoredFolder
+from pipeline.files.local_copies import LocalCopies
+from pipeline.files.object_store import ObjectStoreFiles
 from pipeline.process.clock import Clock, SystemClock
 
 
@@ -39,15 +44,35 @@ class Project:
         """Progress files that live readers exchange for event-time alignment."""
         return self.state / "alignment"
 
+    @cached_property
+    def files(self) -> Files:
+        """What holds the files of versions, published files and halted batches. Raises FilesError."""
+        config = self.config.files
+        if config.url is None:
+            return FolderFiles(self.state)
+        folder = self.root / config.copies if config.copies else self.state / "copies"
+        copies = LocalCopies(folder, config.copies_bytes)
+        return ObjectStoreFiles(config.url, copies, config.deadline_s, config.options)
+
     @property
     def versions(self) -> Path:
-        """The ledger and the trainer's versions."""
+        """The ledger."""
         return self.state / "versions"
 
     @property
-    def published(self) -> Path:
+    def version_files(self) -> StoredFolder:
+        """Files of the trainer's versions."""
+        return StoredFolder(self.files, "versions")
+
+    @property
+    def published(self) -> StoredFolder:
         """Files of incremental deltas and full snapshots for serving."""
-        return self.state / "published"
+        return StoredFolder(self.files, "published")
+
+    @property
+    def halted(self) -> StoredFolder:
+        """Batches and records that halted a shard."""
+        return StoredFolder(self.files, "halted")
 
     @property
     def publish_requests(self) -> Path:

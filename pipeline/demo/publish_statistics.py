@@ -68,10 +68,10 @@ class PublishStatistics:
                 self._seen.add(version.id)
                 hour = (version.last_at_ms - self._start_at_ms) // HOUR_MS
                 self._count_version(version, self.precisions.setdefault(hour, Counter()))
-        for path, manifest in delta_manifests(self._project.published, 0, 1):
-            if manifest.level in self.levels and str(path) not in self._files:
-                self._files.add(str(path))
-                self._count_file(read_published(path, manifest)[0], manifest.size_bytes)
+        for file, manifest in delta_manifests(self._project.published, 0, 1):
+            if manifest.level in self.levels and file.name not in self._files:
+                self._files.add(file.name)
+                self._count_file(read_published(file, manifest)[0], manifest.size_bytes)
 
     def snapshot_fp32_bytes(self) -> int:
         """Size of all rows and dense weights of CURRENT in fp32."""

@@ -16,15 +16,12 @@ under its name only when it is complete and durable.
 
 import hashlib
 import json
-import os
 import struct
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +29,8 @@ import numpy.typing as npt
 
 from pipeline.arrays.per_field import run_per_field
 from pipeline.errors import DamagedError
-from pipeline.formats.atomic_file import AtomicFile, write_atomically
+from pipeline.files.folder import LocalFile
+from pipeline.files.interface import StoredFile
 
 MAGIC = b"SPRINGTD"
 FORMAT = 3
@@ -90,15 +88,17 @@ def digest_of(encoded: bytes) -> str:
     return encoded[-_CHECKSUM_BYTES:].hex()
 
 
-def write_container(path: Path, kind: Kind, header: Mapping[str, Any], sections: Mapping[str, Section]) -> WrittenFile:
-    """Write a new file at `path`, durable when this returns.
+def write_container(
+    file: StoredFile, kind: Kind, header: Mapping[str, Any], sections: Mapping[str, Section]
+) -> WrittenFile:
+    """Write a new file, durable when this returns.
 
     Raises VersionError if it cannot be written (a full disk, for one); nothing is left then.
     """
     buffers = {name: _buffer(content) for name, content in sections.items()}
     footer = _footer(kind, header, _lengths(buffers), _checksums(buffers))
     chunks: list[bytes | memoryview] = [kind.head, *buffers.values(), footer]
-    write_atomically(path, chunks)
+    file.write(chunks)
     return WrittenFile(sum(map(len, chunks)), digest_of(footer))
 
 
@@ -108,8 +108,8 @@ class StreamedFile:
     Use it as a context manager: nothing is left of it unless it is finished. Methods raise as `write_container`.
     """
 
-    def __init__(self, path: Path, kind: Kind) -> None:
-        self._kind, self._file = kind, AtomicFile(path)
+    def __init__(self, file: StoredFile, kind: Kind) -> None:
+        self._kind, self._file = kind, file.create()
         self._lengths: dict[str, int] = {}
         self._checksums: dict[str, bytes] = {}
         self._file.write(kind.head)
@@ -144,9 +144,9 @@ class Draft:
     Use it as a context manager: nothing is left of it unless it is finished.
     """
 
-    def __init__(self, path: Path, kind: Kind, sections: Iterable[tuple[str, Section]]) -> None:
+    def __init__(self, file: StoredFile, kind: Kind, sections: Iterable[tuple[str, Section]]) -> None:
         """Begin with `sections`, by name, which a thread of the draft takes one by one. Raises as `write_container`."""
-        self._kind, self._file = kind, AtomicFile(path)
+        self._kind, self._file = kind, file.create()
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="draft")
         self._written = self._workers.submit(self._write, sections)
 
@@ -194,6 +194,7 @@ class Container:
         name: for messages; a file's path.
         kind: one of those wanted.
         header: JSON.
+        size_bytes: of all of it.
         digest: as `digest_of`.
     """
 
@@ -206,7 +207,7 @@ class Container:
         descriptor: int | None = None,
     ) -> None:
         """`read(offset, length)` returns bytes of the container. Use `of`, `open` or `held` (it has a `descriptor`)."""
-        self.name, self._read, self._descriptor = name, read, descriptor
+        self.name, self.size_bytes, self._read, self._descriptor = name, size, read, descriptor
         self.kind = self._kind_among(kinds, bytes(read(0, min(_HEAD.size, size))))
         if size < _HEAD.size + _TAIL_BYTES:
             raise self.damaged(f"it has {size} bytes, wanted at least {_HEAD.size + _TAIL_BYTES}")
@@ -229,27 +230,19 @@ class Container:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, *kinds: Kind) -> Iterator["Container"]:
-        """A container of one of `kinds` in a file, open inside. Raises FileNotFoundError, and DamagedError as `of`."""
-        _refuse_folder(path, kinds)
-        with open(path, "rb") as file:
-            descriptor = file.fileno()
-            size = os.fstat(descriptor).st_size
-            yield cls(str(path), size, lambda offset, length: _pread(descriptor, offset, length), *kinds)
+    def open(cls, file: StoredFile, *kinds: Kind) -> Iterator["Container"]:
+        """A container of one of `kinds` in a file, open inside.
+
+        Raises FileNotFoundError, DamagedError as `of`, FilesError if the store of files is out of reach.
+        """
+        with file.open() as opened:
+            yield cls(str(file), opened.size_bytes, opened.read, *kinds)
 
     @classmethod
-    def held(cls, path: Path, *kinds: Kind) -> "Container":
-        """As `open`, until nothing refers to it any more: it can be read on after its file was deleted."""
-        _refuse_folder(path, kinds)
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            size, read = os.fstat(descriptor).st_size, partial(_pread, descriptor)
-            container = cls(str(path), size, read, *kinds, descriptor=descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        weakref.finalize(container, os.close, descriptor)
-        return container
+    def held(cls, file: StoredFile, *kinds: Kind) -> "Container":
+        """As `open`, on this machine's disk until nothing refers to it any more, also after the file was deleted."""
+        opened = LocalFile(file.local())
+        return cls(str(file), opened.size_bytes, opened.read, *kinds, descriptor=opened.descriptor)
 
     def __contains__(self, name: str) -> bool:
         return name in self._sections
@@ -280,7 +273,10 @@ class Container:
         start, whole, _ = self._place(name)
         if not 0 <= offset <= offset + length <= whole:
             raise self.damaged(f"section {name} has {whole} bytes, wanted {length} from {offset} on")
-        return np.frombuffer(self._read(start + offset, length), np.uint8)
+        content = self._read(start + offset, length)
+        if len(content) != length:
+            raise self.damaged(f"section {name} ends before byte {offset + length}")
+        return np.frombuffer(content, np.uint8)
 
     def place_in_file(self, name: str) -> tuple[int, int]:
         """If it is `held`: the descriptor of its file, and the offset of a section in it. Raises DamagedError."""
@@ -350,24 +346,9 @@ class Container:
         return computed
 
 
-def _refuse_folder(path: Path, kinds: Sequence[Kind]) -> None:
-    if path.is_dir():
-        raise DamagedError(f"{path} is a folder, wanted a file. hint: {kinds[0].fix}")
-
-
 def _split(content: bytearray | memoryview, at: int) -> tuple[memoryview, memoryview]:
     view = memoryview(content)
     return view[:at], view[at:]
-
-
-def _pread(descriptor: int, offset: int, length: int) -> bytearray:
-    content, done = bytearray(length), 0
-    while done < length:  # one call reads at most 2 GB
-        count = os.preadv(descriptor, [memoryview(content)[done:]], offset + done)
-        if not count:
-            break  # the file has become shorter: its checksum does not match
-        done += count
-    return content
 
 
 def _buffer(content: Section) -> memoryview:

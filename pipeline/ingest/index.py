@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.arrays.block import EventKind
 from pipeline.errors import DamagedError, VersionError
-from pipeline.formats.atomic_file import sync_folder
+from pipeline.files.atomic_file import sync_folder
 
 
 class IngestIndex:

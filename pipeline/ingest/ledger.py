@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.arrays.block import EventKind
 from pipeline.errors import DamagedError, InputError
-from pipeline.formats.atomic_file import write_atomically
+from pipeline.files.atomic_file import write_atomically
 from pipeline.ingest.index import IngestIndex
 from pipeline.ingest.times import TimeLimits
 from pipeline.logs.interface.log import Log, read_to_end

@@ -21,7 +21,7 @@ from pipeline.arrays.types import Bools, Int64s, UInt64s
 from pipeline.configuration.config import Config
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, InputError
-from pipeline.formats.atomic_file import write_atomically
+from pipeline.files.interface import StoredFile
 from pipeline.formats.container import Container, Kind, digest_of, encode_container
 from pipeline.quarantine.columns import sample_column
 from pipeline.versions.ledger.quarantine import KeySetName
@@ -67,14 +67,14 @@ class KeySet:
     @classmethod
     def stored(cls, project: Project, name: KeySetName) -> "KeySet":
         """The stored set. Raises DamagedError if it is missing or damaged, InputError if its column is no longer so."""
-        path = _path_of(project, name.digest)
+        stored = _file_of(project, name.digest)
         try:
-            with Container.open(path, _KIND) as file, file.parsing():
+            with Container.open(stored, _KIND) as file, file.parsing():
                 if file.digest != name.digest:
                     raise file.damaged(f"its digest is {file.digest}, the ledger has {name.digest}")
                 found = cls(file.header["column"], file.header["type"], file.array("hashes", np.uint64))
         except FileNotFoundError:
-            raise DamagedError(f"{path} is missing. hint: {_KIND.fix}") from None
+            raise DamagedError(f"{stored} is missing. hint: {_KIND.fix}") from None
         declared = project.config.events.impressions.columns.get(found.column)
         if declared != found.type:
             raise InputError(
@@ -95,7 +95,7 @@ class KeySet:
     def store(self, project: Project) -> None:
         """Write the set, durably, under its digest. Raises VersionError."""
         encoded = self.encoded
-        write_atomically(_path_of(project, digest_of(encoded)), [encoded])
+        _file_of(project, digest_of(encoded)).write([encoded])
 
     def matches(self, samples: pa.RecordBatch) -> Bools:
         """[n] which samples have one of the values. Raises InputError if the column has another type in them."""
@@ -110,8 +110,8 @@ class KeySet:
         return np.asarray(before[ends] > before[ends - lengths], np.bool_)
 
 
-def _path_of(project: Project, digest: str) -> Path:
-    return project.versions / "quarantine" / f"{digest}.keys"
+def _file_of(project: Project, digest: str) -> StoredFile:
+    return project.version_files / f"quarantine/{digest}.keys"
 
 
 def _column_of(config: Config, name: str) -> tuple[str, str]:

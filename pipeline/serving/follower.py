@@ -6,13 +6,13 @@ of the first delta that did not follow it is saved and read again once a file or
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, DeltaError, ModelError, OffsetError, SpringtideError
+from pipeline.files.interface import StoredFile
 from pipeline.logs.interface.log import Log, ReadLimits, Record
 from pipeline.serving.served_shard import DeltaStatus, ServedShard
 from pipeline.serving.staged_delta import StagedDelta
@@ -21,7 +21,7 @@ from pipeline.versions.deltas.delta import Delta, decode_delta, delta_name
 from pipeline.versions.deltas.delta_version import DeltaVersion, version_in_headers
 from pipeline.versions.deltas.published_files import (
     DeltaManifest,
-    delta_manifest_paths,
+    delta_manifest_files,
     published_folder,
     read_delta_manifest,
     read_published,
@@ -51,7 +51,7 @@ class Follower:
         self._gap_offset: int | None = None
         self._files_due = False
         self._refused_offset = -1
-        self._refused_files: dict[Path, int] = {}
+        self._refused_files: dict[StoredFile, int] = {}
         self._refused: Counter[str] = Counter()
         self._problem: str | None = None
 
@@ -159,26 +159,26 @@ class Follower:
     def _apply_files(self) -> int:
         """Apply published files until none advances the shard; returns the number applied."""
         applied = 0
-        while any(self._apply_file(path, manifest) for path, manifest in self._applicable_files()):
+        while any(self._apply_file(file, manifest) for file, manifest in self._applicable_files()):
             applied += 1
         return applied
 
-    def _applicable_files(self) -> list[tuple[Path, DeltaManifest]]:
+    def _applicable_files(self) -> list[tuple[StoredFile, DeltaManifest]]:
         """Files that apply to the served version: latest version first, then smallest file first."""
         applicable = []
         shard, shards = self.served.shard, self.served.shards
-        for path in (path for folder in self._folders for path in delta_manifest_paths(folder, shard, shards)):
-            if path in self._refused_files and self._refused_files[path] == _modified_at_ns(path):
+        for file in (file for folder in self._folders for file in delta_manifest_files(folder, shard, shards)):
+            if file in self._refused_files and self._refused_files[file] == _modified_at_ns(file):
                 continue
             try:
-                manifest = read_delta_manifest(path)
+                manifest = read_delta_manifest(file)
             except FileNotFoundError:
                 continue  # retention removed it after the listing; later files replace it
             except DamagedError as failure:
-                self._refuse_file(path, failure)
+                self._refuse_file(file, failure)
                 continue
             if self._advances(manifest):
-                applicable.append((path, manifest))
+                applicable.append((file, manifest))
         return sorted(applicable, key=lambda f: (-f[1].generation, -f[1].to_sequence, f[1].size_bytes))
 
     def _advances(self, manifest: DeltaManifest) -> bool:
@@ -190,24 +190,24 @@ class Follower:
             return True
         return manifest.base_generation == generation and manifest.from_sequence <= sequence
 
-    def _apply_file(self, path: Path, manifest: DeltaManifest) -> bool:
+    def _apply_file(self, file: StoredFile, manifest: DeltaManifest) -> bool:
         try:
-            delta, encoded = read_published(path, manifest)
+            delta, encoded = read_published(file, manifest)
             name = delta_name(encoded)
             if self.served.check(delta, name) is not DeltaStatus.APPLICABLE:
                 return False
             self._apply(delta, name)
         except (DamagedError, DeltaError, ModelError) as failure:
-            self._refuse_file(path, failure)
+            self._refuse_file(file, failure)
             return False
         return True
 
-    def _refuse_file(self, path: Path, failure: SpringtideError) -> None:
+    def _refuse_file(self, file: StoredFile, failure: SpringtideError) -> None:
         """Skip a file until it is rewritten. A file that no longer exists was removed by retention: no refusal."""
-        modified_at_ns = _modified_at_ns(path)
+        modified_at_ns = _modified_at_ns(file)
         if modified_at_ns is not None:
-            self._refused_files[path] = modified_at_ns
-            self._report_refusal("file", str(failure), path=str(path))
+            self._refused_files[file] = modified_at_ns
+            self._report_refusal("file", str(failure), path=str(file))
 
     def _refuse(self, kind: str, offset: int, failure: SpringtideError) -> None:
         """Count and report a refused record once, however often it is read."""
@@ -221,9 +221,9 @@ class Follower:
         logger.warning("delta refused", kind=kind, problem=problem, version=str(self.served), **context)
 
 
-def _modified_at_ns(path: Path) -> int | None:
-    """Modification time of a file; None if it does not exist."""
+def _modified_at_ns(file: StoredFile) -> int | None:
+    """When a file was put; None if it does not exist."""
     try:
-        return path.stat().st_mtime_ns
+        return file.describe().modified_at_ns
     except FileNotFoundError:
         return None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.configuration.deployment.address import host_and_port
 from pipeline.configuration.project import Project
-from pipeline.formats.atomic_file import write_atomically
+from pipeline.files.atomic_file import write_atomically
 
 
 class TargetFile:

@@ -13,6 +13,7 @@ from pipeline.demo.folder import fresh_folder
 from pipeline.demo.run import run_demo
 from pipeline.demo.scenario import Scenario
 from pipeline.errors import InputError
+from pipeline.files.folder import local_file
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import Market
@@ -20,6 +21,7 @@ from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.deltas.published_files import read_delta_manifest
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
+from tests.support.world.stored_paths import path_of
 
 TINY = MarketConfig(
     users=100,
@@ -61,7 +63,9 @@ def test_the_target_of_the_rollback_has_learned_from_nothing_the_bots_did(demo, 
 
 def test_the_branch_without_rollback_begins_with_a_full_of_every_row(demo):
     branch = Project.open(demo[2] / "without-rollback")
-    manifests = [read_delta_manifest(path) for path in branch.published.glob("g*/s0-of-1/full-*.json")]
+    manifests = [
+        read_delta_manifest(local_file(path)) for path in path_of(branch.published).glob("g*/s0-of-1/full-*.json")
+    ]
     first = min(manifests, key=lambda manifest: manifest.to_sequence)
     with closing(VersionStore(branch)) as store:
         commit = store.restore(VersionId(first.generation, 0, 1, first.to_sequence))
@@ -100,7 +104,7 @@ def test_realtime_bytes_are_those_in_the_deltas_topic(demo, project):
 
 def test_file_bytes_are_those_on_disk(demo, project):
     for level in ("full", "incremental"):
-        files = list(project.published.glob(f"g*/*/{level}-*.delta"))
+        files = list(path_of(project.published).glob(f"g*/*/{level}-*.delta"))
         assert demo[0]["levels"][level]["deltas"] == len(files) > 0
         assert demo[0]["levels"][level]["sent_bytes"] == sum(file.stat().st_size for file in files)
 

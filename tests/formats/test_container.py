@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError
+from pipeline.files.folder import local_file
 from pipeline.formats.container import (
     Container,
     Draft,
@@ -39,15 +40,15 @@ def test_golden_bytes_of_a_container():
 def test_sections_and_header_come_back(how, tmp_path):
     path, encoded = tmp_path / "file", encode_container(KIND, HEADER, SECTIONS)
     if how == "file":
-        assert write_container(path, KIND, HEADER, SECTIONS) == (len(encoded), digest_of(encoded))
+        assert write_container(local_file(path), KIND, HEADER, SECTIONS) == (len(encoded), digest_of(encoded))
         assert path.read_bytes() == encoded
     if how == "draft":
         first, *rest = SECTIONS.items()
-        with Draft(path, KIND, [first]) as draft:
+        with Draft(local_file(path), KIND, [first]) as draft:
             assert draft.finish(HEADER, dict(rest)) == (len(encoded), digest_of(encoded))
         assert path.read_bytes() == encoded
     if how == "streamed":
-        with StreamedFile(path, KIND) as streamed:
+        with StreamedFile(local_file(path), KIND) as streamed:
             for name, content in SECTIONS.items():
                 streamed.write(name, [content[:1], content[1:]])
             assert streamed.finish(HEADER) == (len(encoded), digest_of(encoded))
@@ -55,7 +56,7 @@ def test_sections_and_header_come_back(how, tmp_path):
     if how == "bytes":
         check(Container.of(encoded, OTHER, KIND, name="it"), encoded)
     else:
-        with Container.open(path, OTHER, KIND) as container:
+        with Container.open(local_file(path), OTHER, KIND) as container:
             check(container, encoded)
         assert list(tmp_path.iterdir()) == [path]
 
@@ -77,7 +78,7 @@ def check(container, encoded):
 
 
 def test_a_draft_that_is_not_finished_leaves_nothing(tmp_path):
-    with pytest.raises(KeyError), Draft(tmp_path / "file", KIND, SECTIONS.items()):
+    with pytest.raises(KeyError), Draft(local_file(tmp_path / "file"), KIND, SECTIONS.items()):
         raise KeyError("meanwhile")
     assert list(tmp_path.iterdir()) == []
 
@@ -88,7 +89,7 @@ def read_all(value: bytes, *kinds: Kind):
 
 
 def read_file(path, *kinds: Kind):
-    with Container.open(path, *kinds) as file:
+    with Container.open(local_file(path), *kinds) as file:
         return [file.section(name) for name in file.sections]
 
 
@@ -137,7 +138,7 @@ def test_the_overhead_is_small():
 
 
 def test_a_streamed_file_that_is_not_finished_leaves_nothing(tmp_path):
-    with StreamedFile(tmp_path / "file", KIND) as streamed:
+    with StreamedFile(local_file(tmp_path / "file"), KIND) as streamed:
         streamed.write("first", [b"abc"])
     assert list(tmp_path.iterdir()) == []
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 from pipeline.admission.sketch import CountingSketch
+from pipeline.files.folder import local_file
 from pipeline.formats.container import Container
 from pipeline.logs.archive.archive_log import ArchiveLog
 from pipeline.logs.events.codec import EventCodec
@@ -88,17 +89,17 @@ def _delta_seeds() -> list[bytes]:
 
 def _version(content: bytes) -> object:
     path = _file(content)
-    files.check_file(path)
-    files.read_touched(path)
-    with Container.open(path, files.VERSION) as file, file.parsing():
+    files.check_file(local_file(path))
+    files.read_touched(local_file(path))
+    with Container.open(local_file(path), files.VERSION) as file, file.parsing():
         files.read_served([file])
-    return files.read_commit(path)
+    return files.read_commit(local_file(path))
 
 
 def _version_seeds() -> list[bytes]:
     world, written = _world(), []
     for full in (True, False):
-        files.write_commit(path := _SCRATCH / f"version-{full}", world.build(full, keys=3))
+        files.write_commit(local_file(path := _SCRATCH / f"version-{full}"), world.build(full, keys=3))
         written.append(path.read_bytes())
     return written
 
@@ -109,8 +110,8 @@ _PUBLISHED = "g2/s0-of-1/realtime-41-42"
 
 def _published(text: bytes) -> object:
     path = _file(text, f"{_PUBLISHED}.json")
-    manifest = DeltaManifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
-    return read_published(path, manifest)
+    stored = local_file(path)
+    return read_published(stored, DeltaManifest.from_json(path.read_text(encoding="utf-8", errors="replace"), stored))
 
 
 def _published_seeds() -> list[bytes]:

@@ -22,6 +22,7 @@ from tests.support.page import SCHEMAS, blocks_of_bytes, page, program, rows_of_
 from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train
 from tests.support.synthetic.dense_walk import ROUNDED, DenseTrainer
 from tests.support.synthetic.trainer import SyntheticTrainer, project_at
+from tests.support.world.stored_paths import path_of
 
 PAGE = page("deltas.md")
 CODECS = {4: "step4", 8: "step8", 16: "step16", 32: "fp32"}
@@ -60,7 +61,9 @@ def test_the_consumer_follows_a_real_trainer(consumer, tmp_path, dense):
         append_samples(log, project, make_samples(1, 1_000))
         train(project, log)
         shard = consumer["Shard"]()
-        assert consumer["catch_up"](shard, read_partition(log), 0, project.published) == log.end_offset("deltas", 0)
+        assert consumer["catch_up"](shard, read_partition(log), 0, path_of(project.published)) == log.end_offset(
+            "deltas", 0
+        )
         replica = Replica.for_predictions(project, log)
         replica.catch_up()
         assert_holds(consumer, shard, replica)
@@ -84,11 +87,11 @@ def test_the_consumer_follows_a_rollback_and_heals_gaps_from_files(consumer, tmp
         if number in (2, 5, 9):
             trainer.levels.publish_incremental()
         if number % 3 == 0:
-            offset = consumer["catch_up"](live, read_partition(log), offset, project.published)
+            offset = consumer["catch_up"](live, read_partition(log), offset, path_of(project.published))
     late = consumer["Shard"]()
     log.trim("deltas", 0, 8)
-    end = consumer["catch_up"](late, read_partition(log), 8, project.published)
-    consumer["catch_up"](live, read_partition(log), offset, project.published)
+    end = consumer["catch_up"](late, read_partition(log), 8, path_of(project.published))
+    consumer["catch_up"](live, read_partition(log), offset, path_of(project.published))
     replica = Replica(project, log)
     replica.catch_up()
     assert end == log.end_offset("deltas", 0)
@@ -96,7 +99,7 @@ def test_the_consumer_follows_a_rollback_and_heals_gaps_from_files(consumer, tmp
         assert_holds(consumer, shard, replica)
     log.create_topic("samples", 1)
     roll_back(project, log, plan_rollback(project, log, to=trainer.commits[6].id))
-    consumer["catch_up"](late, read_partition(log), end, project.published)
+    consumer["catch_up"](late, read_partition(log), end, path_of(project.published))
     replica.catch_up()
     assert late.version[0] == 1
     assert_holds(consumer, late, replica)
@@ -108,9 +111,9 @@ def test_a_gap_that_no_file_closes_waits_at_its_offset(consumer, tmp_path):
     trainer.run(5)
     trainer.log.trim("deltas", 0, 3)
     shard = consumer["Shard"]()
-    assert consumer["catch_up"](shard, read_partition(trainer.log), 3, trainer.project.published) == 3
+    assert consumer["catch_up"](shard, read_partition(trainer.log), 3, path_of(trainer.project.published)) == 3
     trainer.levels.publish_full()
-    assert consumer["catch_up"](shard, read_partition(trainer.log), 3, trainer.project.published) == 5
+    assert consumer["catch_up"](shard, read_partition(trainer.log), 3, path_of(trainer.project.published)) == 5
     assert shard.version == (0, 5)
     trainer.close()
 
@@ -210,7 +213,7 @@ def test_the_consumer_follows_changes_of_dense_weights(consumer, tmp_path):
     trainer = DenseTrainer(project_at(tmp_path, publish=ROUNDED))
     trainer.run(9)
     shard = consumer["Shard"]()
-    consumer["catch_up"](shard, read_partition(trainer.log), 0, trainer.project.published)
+    consumer["catch_up"](shard, read_partition(trainer.log), 0, path_of(trainer.project.published))
     assert shard.dense == trainer.publisher.served_dense
     found, wanted = consumer["dense_arrays"](shard.dense), unpack(shard.dense)
     assert [(name, array.tobytes()) for name, array in found.items()] == [(n, a.tobytes()) for n, a in wanted.items()]

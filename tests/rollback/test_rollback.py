@@ -21,6 +21,7 @@ from pipeline.versions.deltas.delta import decode_delta, delta_name
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.synthetic.commits import DIM, MODEL, World, entries_of, project_in, rows_of, served_of
+from tests.support.world.stored_paths import path_of
 
 
 class Scene:
@@ -318,7 +319,7 @@ def test_undone_versions_are_removed_together_once_they_are_old(tmp_path):
     scene.worlds[0].step_ms = 100_000
     ids = scene.commit(6)
     for id in ids[4:]:
-        (scene.store.folder / scene.store.ledger.version(id).path).write_bytes(b"rot")
+        (path_of(scene.store.folder) / scene.store.ledger.version(id).path).write_bytes(b"rot")
     scene.roll_back(to=ids[2])
     scene.restart()
     listed = []
@@ -357,7 +358,7 @@ def test_versions_committed_after_planning_are_undone_too(scene):
 
 def test_a_damaged_target_is_refused_before_a_trainer_is_fenced(scene):
     ids = scene.commit(5, full_every=2)
-    path = scene.store.folder / scene.store.ledger.version(ids[1]).path
+    path = path_of(scene.store.folder) / scene.store.ledger.version(ids[1]).path
     content = bytearray(path.read_bytes())
     content[-40] ^= 1
     path.write_bytes(content)
@@ -372,7 +373,7 @@ def test_damaged_undone_versions_do_not_prevent_a_rollback(scene, full_every):
     ids = scene.commit(9, full_every)
     handles = scene.store.outline(ids[-1]).next_handles
     for id in ids[4:]:
-        (scene.store.folder / scene.store.ledger.version(id).path).write_bytes(b"rot")
+        (path_of(scene.store.folder) / scene.store.ledger.version(id).path).write_bytes(b"rot")
     scene.roll_back(to=ids[3])
     assert shown(follow(scene)) == scene.worlds[0].expected[ids[3]][1]
     assert scene.store.outline(scene.store.current(0)).next_handles == handles
@@ -384,7 +385,7 @@ def test_damaged_undone_versions_do_not_prevent_a_rollback(scene, full_every):
 
 def test_damaged_undone_versions_are_reported_if_the_topic_was_trimmed(scene):
     ids = scene.commit(9)
-    path = scene.store.folder / scene.store.ledger.version(ids[6]).path
+    path = path_of(scene.store.folder) / scene.store.ledger.version(ids[6]).path
     path.unlink()
     scene.log.trim(scene.project.config.topics.deltas, 0, 6)
     with pytest.raises(DamagedError, match=f"{path.name}, which version {ids[8]} needs, is missing"):

@@ -10,7 +10,7 @@ from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.export import served_table
 from pipeline.serving.served_shard import DeltaStatus, ServedShard
 from pipeline.versions.deltas.delta import Delta, decode_delta, delta_name, encode_delta
-from pipeline.versions.deltas.published_files import delta_manifest_paths, read_delta_manifest, read_published
+from pipeline.versions.deltas.published_files import delta_manifest_files, read_delta_manifest, read_published
 from tests.support.synthetic.trainer import DIMS, SyntheticTrainer, project_at
 
 
@@ -40,8 +40,8 @@ def assert_holds_the_users_of(trainer: SyntheticTrainer, shard: ServedShard) -> 
 
 
 def file_of(trainer: SyntheticTrainer, level: str) -> bytes:
-    (path,) = [p for p in delta_manifest_paths(trainer.project.published, 0, 1) if p.name.startswith(level)]
-    return read_published(path, read_delta_manifest(path))[1]
+    (file,) = [f for f in delta_manifest_files(trainer.project.published, 0, 1) if f.base.startswith(level)]
+    return read_published(file, read_delta_manifest(file))[1]
 
 
 def test_realtime_deltas_leave_the_rows_of_the_table_that_is_held(trainer, users):
@@ -71,8 +71,8 @@ def test_a_reverse_delta_leads_back_to_the_rows_of_its_target(trainer, users):
     for commit in trainer.commits:
         apply(users, commit.prepared.encoded)
     roll_back(trainer.project, trainer.log, plan_rollback(trainer.project, trainer.log, to=trainer.commits[1].id))
-    (path,) = [p for p in delta_manifest_paths(trainer.project.published, 0, 1) if p.name.startswith("reverse")]
-    apply(users, read_published(path, read_delta_manifest(path))[1])
+    (file,) = [f for f in delta_manifest_files(trainer.project.published, 0, 1) if f.base.startswith("reverse")]
+    apply(users, read_published(file, read_delta_manifest(file))[1])
     assert users.digest == users.scan_digest() == digest
     assert served_table([users.views["user"]]).drop_columns(["handle"]).equals(wanted.drop_columns(["handle"]))
 

@@ -17,9 +17,10 @@ from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.export import served_table
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import FieldDelta, decode_delta, encode_delta
-from pipeline.versions.deltas.published_files import delta_manifest_paths
+from pipeline.versions.deltas.published_files import delta_manifest_files
 from pipeline.versions.deltas.served_view import build_served_view
 from tests.support.synthetic.trainer import DIMS, SyntheticTrainer, project_at
+from tests.support.world.stored_paths import path_of
 
 NONE = np.empty(0, np.uint64)
 
@@ -41,7 +42,7 @@ def make_replica(trainer, tmp_path):
         log = SqliteLog(project.logs, project.clock)
         logs.append(log)
         if files:
-            shutil.copytree(trainer.project.published, project.published)
+            shutil.copytree(path_of(trainer.project.published), path_of(project.published))
         replica = Replica(project, log)
         for encoded in records:
             log.append("deltas", 0, [encoded])
@@ -102,7 +103,7 @@ def test_an_incremental_applies_to_any_version_in_its_range(trainer, make_replic
     for applied in range(9):
         replica, log = make_replica(encoded(trainer)[:applied])
         replica.catch_up()
-        shutil.copytree(trainer.project.published, replica._project.published)
+        shutil.copytree(path_of(trainer.project.published), path_of(replica._project.published))
         trainer_last = encoded(trainer)[-1]
         log.append("deltas", 0, [trainer_last])  # a gap, or a repetition
         replica.catch_up()
@@ -143,7 +144,7 @@ def test_a_gap_is_closed_once_a_file_covers_it(trainer, make_replica):
     replica, log = make_replica([one, two, four])
     replica.catch_up()
     trainer.levels.publish_incremental()
-    shutil.copytree(trainer.project.published, replica._project.published)
+    shutil.copytree(path_of(trainer.project.published), path_of(replica._project.published))
     assert replica.catch_up() == 1
     assert_equal_to(trainer, replica)
     assert problem(replica) is None
@@ -204,7 +205,7 @@ def test_a_damaged_delta_is_replaced_by_files(trainer, make_replica):
     one, two, three = encoded(trainer)
     replica, _ = make_replica([one, two[:-1], three])
     replica.catch_up()
-    shutil.copytree(trainer.project.published, replica._project.published)
+    shutil.copytree(path_of(trainer.project.published), path_of(replica._project.published))
     replica.catch_up()
     assert_equal_to(trainer, replica)
 
@@ -290,7 +291,7 @@ def test_a_damaged_file_is_skipped_for_an_earlier_one(trainer, make_replica):
     trainer.run(2)
     trainer.levels.publish_full()
     replica, _ = make_replica(files=True)
-    latest = replica._project.published / "g0/s0-of-1/full-0-4.delta"
+    latest = path_of(replica._project.published) / "g0/s0-of-1/full-0-4.delta"
     latest.write_bytes(latest.read_bytes()[:100])
     replica.catch_up()
     assert replica.digest() == trainer.commits[1].prepared.served_digest
@@ -301,7 +302,7 @@ def test_a_damaged_manifest_is_skipped_and_counted_once(trainer, make_replica):
     trainer.run(2)
     trainer.levels.publish_full()
     replica, log = make_replica(files=True)
-    delta_manifest_paths(replica._project.published, 0, 1)[0].write_text("{")
+    path_of(delta_manifest_files(replica._project.published, 0, 1)[0]).write_text("{")
     replica.catch_up()
     log.append("deltas", 0, encoded(trainer)[1:])
     replica.catch_up()

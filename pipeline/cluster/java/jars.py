@@ -1,4 +1,4 @@
-"""Downloads the jars of Kafka and Flink with Maven, each into its own folder because their class paths conflict.
+"""Downloads the jars of each server with Maven, each into its own folder because their class paths conflict.
 
 The folder name contains a digest of `pom.xml` and the requested versions, so each combination has its own folder.
 A folder is filled under a temporary name and renamed: an existing folder is complete.
@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from pipeline.cluster.java.programs import find_maven
 from pipeline.errors import ClusterError, ConfigError
 
-Engine = Literal["kafka", "flink"]
+Engine = Literal["kafka", "flink", "store"]
 POM = Path(__file__).parents[1] / "pom.xml"
 
 

@@ -51,6 +51,8 @@ class Cluster(Section):
     flink_metrics_port: Port | None = None
     """Prometheus port of the JobManager; TaskManager i uses this port + i. Off by default, because Flink listens on
     every address of the machine, not only on the loopback address."""
+    store_port: Port = 9000
+    """Port of the S3 server of `springtide cluster up --with-store`."""
     jobmanager_heap_mb: Annotated[int, Field(ge=256, le=1 << 24)] = 384
     """Java heap of the JobManager."""
     taskmanagers: Annotated[int, Field(ge=1, le=64)] = 1
@@ -66,7 +68,7 @@ class Cluster(Section):
 
     @model_validator(mode="after")
     def _check_ports(self) -> Self:
-        names = ("kafka_port", "kafka_controller_port", "flink_rest_port", "flink_rpc_port")
+        names = ("kafka_port", "kafka_controller_port", "flink_rest_port", "flink_rpc_port", "store_port")
         ports = [(name, getattr(self, name)) for name in names]
         if (first := self.flink_metrics_port) is not None:
             ports += [("flink_metrics_port", first)]

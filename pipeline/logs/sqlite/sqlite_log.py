@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import DamagedError, LogError
-from pipeline.formats.atomic_file import sync_folder
+from pipeline.files.atomic_file import sync_folder
 from pipeline.formats.sealed_json import SealedJson
 from pipeline.logs.interface.checks import (
     check_fence,

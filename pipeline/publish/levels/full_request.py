@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from pipeline.configuration.project import Project
-from pipeline.formats.atomic_file import write_atomically
+from pipeline.files.atomic_file import write_atomically
 
 
 class FullRequest:

@@ -62,8 +62,7 @@ class LevelPublisher:
 
     def publish_part_of(self, whole: DeltaManifest) -> DeltaManifest:
         """Publish the part from a published file of the whole model. Raises DamagedError."""
-        path = self._project.published / f"{whole.place}.json"
-        return self._write(read_published(path, whole)[0])
+        return self._write(read_published(self._project.published / f"{whole.place}.json", whole)[0])
 
     def publish_incremental(self, views: Mapping[str, ServedView] | None = None) -> DeltaManifest | None:
         """Publish what changed since the latest published file; returns None if nothing did.
@@ -112,8 +111,8 @@ class LevelPublisher:
         reach_crash_point("publish.after_files")
         self._announce(delta, manifest)
         reach_crash_point("publish.after_notice")
-        path = (folder / id.folder / manifest.file).relative_to(project.published)
-        self._versions.ledger.published.set(self.schedule.pointer_level(delta.level), id, path.as_posix())
+        path = (folder / f"{id.folder}/{manifest.file}").name.removeprefix(f"{project.published.path}/")
+        self._versions.ledger.published.set(self.schedule.pointer_level(delta.level), id, path)
         if delta.level == "full":
             drop_superseded(project.published, self._versions.ledger, id.shard, id.shards, self._place)
         return manifest

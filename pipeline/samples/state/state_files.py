@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.errors import DamagedError
-from pipeline.formats.atomic_file import write_atomically
+from pipeline.files.atomic_file import write_atomically
 from pipeline.formats.container import Container, digest_of
 from pipeline.samples.state.segment_codec import SEGMENT
 from pipeline.samples.state.snapshot import HEAD, Snapshot

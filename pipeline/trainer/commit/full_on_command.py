@@ -101,7 +101,7 @@ def _by_trainer(project: Project, versions: VersionStore, shard: int) -> DeltaMa
         raise VersionError(
             f"the full of shard {shard} was replaced by a rollback. run: springtide publish --level full"
         )
-    return read_delta_manifest((project.published / published.path).with_suffix(".json"))
+    return read_delta_manifest(project.published / f"{published.path.removesuffix('.delta')}.json")
 
 
 def _send_withheld(project: Project, log: Log, versions: VersionStore, shard: int, levels: LevelPublisher) -> None:

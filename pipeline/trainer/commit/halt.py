@@ -4,6 +4,7 @@ The name of the file ends in the first digits of its SHA-256, so that damage is 
 """
 
 import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -13,7 +14,6 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.model.lists import empty_lists
 from pipeline.configuration.project import Project
 from pipeline.errors import HaltedError, RecordError
-from pipeline.formats.atomic_file import write_atomically
 from pipeline.process.instant import format_instant
 from pipeline.trainer.batch.batches import Batch, SamplePosition
 from pipeline.versions.ledger.halt import HaltTable
@@ -70,22 +70,22 @@ def halt_at_record(project: Project, halts: HaltTable, failure: RecordError) -> 
 
 def kept_file(project: Project, batch_file: str) -> str:
     """The file of a halt for messages, with a remark if it is missing or damaged."""
-    path = project.root / batch_file
-    _, separator, digest = path.stem.rpartition(".")
+    kept = project.halted / Path(batch_file).name
+    _, separator, digest = Path(batch_file).stem.rpartition(".")
     if not separator:  # written by an earlier release
         return batch_file
     try:
-        found = _digest(path.read_bytes())
+        found = _digest(kept.read())
     except OSError as failure:
         return f"{batch_file} (cannot be read: {failure.strerror})"
     return batch_file if found == digest else f"{batch_file} (damaged: its checksum is {found}, wanted {digest})"
 
 
 def _keep(project: Project, name: str, suffix: str, content: bytes) -> str:
-    """Write a file of the folder `halted`; returns its path relative to the project."""
-    path = project.state / "halted" / f"{name}.{_digest(content)}{suffix}"
-    write_atomically(path, [content])
-    return str(path.relative_to(project.root))
+    """Write a file of the folder `halted`; returns its address, a path relative to the project if it is in there."""
+    kept = project.halted / f"{name}.{_digest(content)}{suffix}"
+    kept.write([content])
+    return str(kept).removeprefix(f"{project.root}/")
 
 
 def _digest(content: bytes) -> str:

@@ -9,15 +9,15 @@ Readers ignore a delta file without a manifest. Both files are written under a t
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.errors import DamagedError, DeltaError
-from pipeline.formats.atomic_file import write_atomically
+from pipeline.files.interface import StoredFile, StoredFolder
 from pipeline.versions.deltas.delta import FORMAT, Delta, Level, decode_delta, delta_name
 from pipeline.versions.deltas.quantizer import PRECISIONS
 from pipeline.versions.deltas.row_bounds import RowBounds
@@ -81,8 +81,8 @@ class DeltaManifest:
         return _canonical({**plain, "checksum": _checksum(plain)}) + "\n"
 
     @staticmethod
-    def from_json(text: str, path: Path) -> "DeltaManifest":
-        """Parse a manifest. Raises DamagedError that names `path`."""
+    def from_json(text: str, stored: StoredFile) -> "DeltaManifest":
+        """Parse a manifest. Raises DamagedError that names `stored`."""
         try:
             plain = json.loads(text)
             wanted = plain.pop("checksum")
@@ -94,42 +94,43 @@ class DeltaManifest:
             got = _checksum(plain)
             if got != wanted:
                 raise ValueError(f"checksum {got[:12]}, wanted {str(wanted)[:12]}")
-            if (manifest.place, manifest.file) != (_place_of(path), f"{path.stem}.delta"):
+            if (manifest.place, manifest.file) != (_place_of(stored), delta_file(stored).base):
                 raise ValueError(f"it is the manifest of {manifest.place}")
             return manifest
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as failure:
             raise DamagedError(
-                f"manifest {path} cannot be read: {failure}. run: springtide publish --level full"
+                f"manifest {stored} cannot be read: {failure}. run: springtide publish --level full"
             ) from None
 
 
 _FORM = TypeAdapter(DeltaManifest)
 
 
-def published_folder(folder: Path, part: str | None) -> Path:
+def published_folder(folder: StoredFolder, part: str | None) -> StoredFolder:
     """The folder of the files of the whole model, or of the part whose folder is `part`, below the published folder."""
-    return folder if part is None else folder / "parts" / part
+    return folder if part is None else folder.folder(f"parts/{part}")
 
 
-def write_published(folder: Path, delta: Delta, encoded: bytes, quality: Quality | None = None) -> DeltaManifest:
+def write_published(
+    folder: StoredFolder, delta: Delta, encoded: bytes, quality: Quality | None = None
+) -> DeltaManifest:
     """Write a delta and then its manifest below `folder`; both are durable on return.
 
     Writing the same delta again changes nothing, but replaces a damaged file. Raises DeltaError if another delta was
     published under the same name.
     """
-    shard_folder = folder / delta.to_version.folder
     stem = f"{delta.level}-{delta.from_sequence}-{delta.to_sequence}"
-    path = shard_folder / f"{stem}.json"
+    stored = folder.folder(delta.to_version.folder) / f"{stem}.json"
     manifest = delta_manifest(delta, encoded, f"{stem}.delta", quality)
-    existing = _intact(path)
+    existing = _intact(stored)
     if existing is not None:
         if existing.name == manifest.name:
             return existing
         raise DeltaError(
-            f"{path} holds delta {existing.name[:12]}, not {manifest.name[:12]}. hint: published files never change"
+            f"{stored} holds delta {existing.name[:12]}, not {manifest.name[:12]}. hint: published files never change"
         )
-    write_atomically(shard_folder / manifest.file, [encoded])
-    write_atomically(path, [manifest.to_json().encode()])
+    delta_file(stored).write([encoded])
+    stored.write([manifest.to_json().encode()])
     return manifest
 
 
@@ -151,36 +152,39 @@ def delta_manifest(delta: Delta, encoded: bytes, file: str, quality: Quality | N
     )
 
 
-def delta_manifest_paths(folder: Path, shard: int, shards: int) -> list[Path]:
-    """The paths of one shard's manifests, sorted."""
-    return sorted(folder.glob(f"g*/s{shard}-of-{shards}/*.json"))
+def delta_manifest_files(folder: StoredFolder, shard: int, shards: int) -> list[StoredFile]:
+    """One shard's manifests, by name."""
+    own = re.compile(rf"g\d+/s{shard}-of-{shards}/[^./][^/]*\.json")
+    return sorted((file for name, file in folder.list() if own.fullmatch(name)), key=lambda file: file.name)
 
 
-def delta_manifests(folder: Path, shard: int, shards: int) -> Iterator[tuple[Path, DeltaManifest]]:
-    """One shard's manifests with their paths. Raises DamagedError for one that cannot be read."""
-    for path in delta_manifest_paths(folder, shard, shards):
-        yield path, read_delta_manifest(path)
+def delta_manifests(folder: StoredFolder, shard: int, shards: int) -> Iterator[tuple[StoredFile, DeltaManifest]]:
+    """One shard's manifests with their files. Raises DamagedError for one that cannot be read."""
+    for stored in delta_manifest_files(folder, shard, shards):
+        yield stored, read_delta_manifest(stored)
 
 
-def read_delta_manifest(path: Path) -> DeltaManifest:
-    """The manifest at `path`. Raises DamagedError, FileNotFoundError."""
+def delta_file(manifest: StoredFile) -> StoredFile:
+    """The file of the delta that the manifest in the file `manifest` describes."""
+    return manifest.beside(manifest.base.removesuffix(".json") + ".delta")
+
+
+def read_delta_manifest(stored: StoredFile) -> DeltaManifest:
+    """The manifest in a file. Raises DamagedError, FileNotFoundError, FilesError."""
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_MANIFEST_BYTES + 1)
-        if len(text) > _MAX_MANIFEST_BYTES:
-            raise DamagedError(f"manifest {path} has more than {_MAX_MANIFEST_BYTES} bytes. hint: remove it")
-        return DeltaManifest.from_json(text.decode("utf-8", errors="replace"), path)
+        text = stored.read(_MAX_MANIFEST_BYTES)
     except FileNotFoundError:
         raise
     except OSError as failure:
-        raise DamagedError(f"manifest {path} cannot be read: {failure.strerror}. hint: remove it") from None
+        raise DamagedError(f"manifest {stored} cannot be read: {failure.strerror}. hint: remove it") from None
+    return DeltaManifest.from_json(text.decode("utf-8", errors="replace"), stored)
 
 
-def read_published(path: Path, manifest: DeltaManifest) -> tuple[Delta, bytes]:
-    """The delta of the manifest at `path`, verified against it. Raises DamagedError that names the file."""
-    file = path.parent / manifest.file
+def read_published(stored: StoredFile, manifest: DeltaManifest) -> tuple[Delta, bytes]:
+    """The delta of the manifest in the file `stored`, verified against it. Raises DamagedError that names the file."""
+    file = delta_file(stored)
     try:
-        encoded = file.read_bytes()
+        encoded = file.read()
     except FileNotFoundError:
         raise DamagedError(f"{file} is missing, its manifest exists. run: springtide publish --level full") from None
     except OSError as failure:
@@ -200,19 +204,19 @@ def read_published(path: Path, manifest: DeltaManifest) -> tuple[Delta, bytes]:
     return delta, encoded
 
 
-def _intact(path: Path) -> DeltaManifest | None:
-    """The manifest at `path`; None if it does not exist, or it or its delta is damaged."""
+def _intact(stored: StoredFile) -> DeltaManifest | None:
+    """The manifest in a file; None if it does not exist, or it or its delta is damaged."""
     try:
-        manifest = read_delta_manifest(path)
-        read_published(path, manifest)
+        manifest = read_delta_manifest(stored)
+        read_published(stored, manifest)
     except (FileNotFoundError, DamagedError):
         return None
     return manifest
 
 
-def _place_of(path: Path) -> str:
-    """The last two folders and the stem of a path."""
-    return "/".join((*path.parts[-3:-1], path.stem))
+def _place_of(stored: StoredFile) -> str:
+    """The last two folders and the stem of a name."""
+    return "/".join(stored.name.removesuffix(".json").split("/")[-3:])
 
 
 def _canonical(plain: dict[str, object]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DamagedError
+from pipeline.files.folder import local_file
 from pipeline.formats.container import Container, Kind, write_container
 
 BACKUP_NAME = "ledger.backup"
@@ -31,14 +32,14 @@ _BACKUP = Kind(b"ledg", "restore ledger.sqlite from a copy of the folder")
 
 def write_backup(folder: Path, content: bytes) -> None:
     """Replace the backup in the versions folder by `content`, a complete ledger file. Raises VersionError."""
-    write_container(folder / BACKUP_NAME, _BACKUP, {}, {"ledger": content})
+    write_container(local_file(folder / BACKUP_NAME), _BACKUP, {}, {"ledger": content})
 
 
 def read_backup(folder: Path) -> bytes:
     """The ledger file in the backup. Raises DamagedError."""
     path = folder / BACKUP_NAME
     try:
-        with Container.open(path, _BACKUP) as backup:
+        with Container.open(local_file(path), _BACKUP) as backup:
             return backup.section("ledger")
     except FileNotFoundError:
         raise DamagedError(f"{path} is missing. hint: {_BACKUP.fix}") from None

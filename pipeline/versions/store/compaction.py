@@ -7,8 +7,8 @@ version needs is deleted here (`store/retention.py`), and a commit never waits f
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from pipeline.files.interface import StoredFolder
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.telemetry import metrics
 from pipeline.versions.ledger.change_files import ChangeFile
@@ -48,7 +48,7 @@ def plan_merge(chain: Sequence[ChangeFile]) -> Sequence[ChangeFile]:
 class Compaction:
     """Merges the files of a versions folder. One process at a time."""
 
-    def __init__(self, folder: Path, ledger: Ledger) -> None:
+    def __init__(self, folder: StoredFolder, ledger: Ledger) -> None:
         self._folder, self._ledger = folder, ledger
 
     def act(self, shard: int) -> list[ChangeFile]:

@@ -9,7 +9,6 @@ the training state that consecutive versions changed (`store/merged_file.py`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from pipeline.arrays.per_field import run_per_field
 from pipeline.arrays.types import UInt64s
 from pipeline.errors import InputError
+from pipeline.files.interface import StoredFile
 from pipeline.formats.container import Container, Draft, Kind, Section, WrittenFile, write_container
 from pipeline.versions.deltas.delta import Delta, complete_delta
 from pipeline.versions.quality import Quality
@@ -41,16 +41,16 @@ _HEADER_NAMES = (
 )  # fmt: skip
 
 
-def write_commit(path: Path, commit: Commit) -> WrittenFile:
+def write_commit(stored: StoredFile, commit: Commit) -> WrittenFile:
     """Write a version's file. Raises VersionError, and then leaves no file."""
     sections = _sections(commit) | _row_sections(tables_of(commit))
-    return write_container(path, VERSION, version_manifest(commit), sections)
+    return write_container(stored, VERSION, version_manifest(commit), sections)
 
 
-def draft_commit(path: Path, tables: Mapping[str, TableChange]) -> Draft:
+def draft_commit(stored: StoredFile, tables: Mapping[str, TableChange]) -> Draft:
     """Begin a version's file with its rows; `finish_commit` completes it. Raises VersionError."""
     encoded = (_run_of_rows(name, tables[name]) for name in sorted(tables))
-    return Draft(path, VERSION, (section for sections in encoded for section in sections.items()))
+    return Draft(stored, VERSION, (section for sections in encoded for section in sections.items()))
 
 
 def finish_commit(draft: Draft, commit: Commit) -> WrittenFile:
@@ -81,34 +81,34 @@ def version_manifest(commit: Commit) -> dict[str, Any]:
     }
 
 
-def read_version_manifest(path: Path) -> dict[str, Any]:
+def read_version_manifest(stored: StoredFile) -> dict[str, Any]:
     """The header of a version's file. Raises FileNotFoundError, DamagedError."""
-    with Container.open(path, VERSION) as file:
+    with Container.open(stored, VERSION) as file:
         return file.header
 
 
-def read_quality(path: Path) -> Quality:
+def read_quality(stored: StoredFile) -> Quality:
     """The quality of what serving holds at a version. Raises FileNotFoundError, DamagedError."""
-    with Container.open(path, VERSION) as file, file.parsing():
+    with Container.open(stored, VERSION) as file, file.parsing():
         return Quality(**file.header["quality"])
 
 
-def read_commit(path: Path) -> Commit:
+def read_commit(stored: StoredFile) -> Commit:
     """Read a version's file: what the version changed. Raises FileNotFoundError, DamagedError."""
-    with Container.open(path, VERSION) as file, file.parsing():
+    with Container.open(stored, VERSION) as file, file.parsing():
         return commit_of(file, read_tables([file]))
 
 
-def read_outline(path: Path) -> Commit:
+def read_outline(stored: StoredFile) -> Commit:
     """Read a version's file without rows and served entries: fields are empty. Raises as `read_commit`."""
-    with Container.open(path, VERSION) as file, file.parsing():
+    with Container.open(stored, VERSION) as file, file.parsing():
         shapes = file.header["fields"].items()
         return commit_of(file, {name: FieldChange.empty(s["dim"], s["row_bytes"]) for name, s in shapes})
 
 
-def check_file(path: Path) -> None:
+def check_file(stored: StoredFile) -> None:
     """Verify all checksums of a version's file. Raises FileNotFoundError, DamagedError."""
-    with Container.open(path, VERSION) as file:
+    with Container.open(stored, VERSION) as file:
         check_sections(file)
 
 
@@ -118,15 +118,15 @@ def check_sections(file: Container) -> None:
         file.check(name)
 
 
-def read_delta(path: Path) -> bytes:
+def read_delta(stored: StoredFile) -> bytes:
     """The bytes published for a version. Raises FileNotFoundError, DamagedError."""
-    with Container.open(path, VERSION) as file:
+    with Container.open(stored, VERSION) as file:
         return file.section("delta")
 
 
-def read_complete_delta(path: Path) -> Delta:
+def read_complete_delta(stored: StoredFile) -> Delta:
     """The delta published for a version, with complete dense weights. Raises FileNotFoundError, DamagedError."""
-    with Container.open(path, VERSION) as file:
+    with Container.open(stored, VERSION) as file:
         return complete_delta(file.section("delta"), _served_dense(file))
 
 
@@ -159,19 +159,19 @@ def state_sections(state: StateChange) -> dict[str, Section]:
     return complete | {f"filter_changes/{name}": state.changes[name] for name in sorted(state.changes)}
 
 
-def read_touched(path: Path) -> dict[str, UInt64s]:
+def read_touched(stored: StoredFile) -> dict[str, UInt64s]:
     """By table: [t] uint64 sorted, the served keys put or removed by a version, or by the dropped ones before it.
 
     Raises as `read_commit`.
     """
-    with Container.open(path, VERSION, TOUCHED) as file, file.parsing():
+    with Container.open(stored, VERSION, TOUCHED) as file, file.parsing():
         return {name: _read_touched(file, name) for name in file.header["fields"]}
 
 
-def write_touched(path: Path, keys: Mapping[str, UInt64s]) -> WrittenFile:
+def write_touched(stored: StoredFile, keys: Mapping[str, UInt64s]) -> WrittenFile:
     """Write the keys that dropped versions touched. Raises VersionError."""
     sections: dict[str, Section] = {f"fields/{name}/touched": keys[name] for name in sorted(keys)}
-    return write_container(path, TOUCHED, {"fields": sorted(keys)}, sections)
+    return write_container(stored, TOUCHED, {"fields": sorted(keys)}, sections)
 
 
 def _row_sections(tables: Mapping[str, TableChange]) -> dict[str, Section]:

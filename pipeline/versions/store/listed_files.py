@@ -5,11 +5,11 @@ ends with, which covers every byte of it.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from pipeline.arrays.types import UInt64s
 from pipeline.errors import DamagedError
+from pipeline.files.interface import StoredFile, StoredFolder
 from pipeline.formats.container import Container
 from pipeline.versions.state import VersionSummary
 from pipeline.versions.store.files import FIX, TOUCHED, VERSION, read_touched
@@ -17,28 +17,28 @@ from pipeline.versions.store.files import FIX, TOUCHED, VERSION, read_touched
 _Content = TypeVar("_Content")
 
 
-def read_version(folder: Path, version: VersionSummary, reader: Callable[[Path], _Content]) -> _Content:
+def read_version(folder: StoredFolder, version: VersionSummary, reader: Callable[[StoredFile], _Content]) -> _Content:
     """Read a version's file below `folder` with `reader`.
 
     Raises FileNotFoundError, and DamagedError if it is not the file that was committed.
     """
-    path = folder / version.path
-    _require(path, f"version {version.id}", version.file_digest)
-    return reader(path)
+    stored = folder / version.path
+    _require(stored, f"version {version.id}", version.file_digest)
+    return reader(stored)
 
 
-def read_touched_by(folder: Path, version: VersionSummary) -> list[dict[str, UInt64s]]:
+def read_touched_by(folder: StoredFolder, version: VersionSummary) -> list[dict[str, UInt64s]]:
     """By table, the served keys that a version and the dropped ones before it touched. Raises as `read_version`."""
     return [*read_bridge(folder, version), read_version(folder, version, read_touched)]
 
 
-def read_bridge(folder: Path, version: VersionSummary) -> list[dict[str, UInt64s]]:
+def read_bridge(folder: StoredFolder, version: VersionSummary) -> list[dict[str, UInt64s]]:
     """By table, the served keys that the dropped versions before it touched. Raises as `read_version`."""
     if version.touched_path is None:
         return []
-    path = folder / version.touched_path
-    _require(path, f"keys touched before version {version.id}", version.touched_digest)
-    return [read_touched(path)]
+    stored = folder / version.touched_path
+    _require(stored, f"keys touched before version {version.id}", version.touched_digest)
+    return [read_touched(stored)]
 
 
 def require_listed(file: Container, what: str, wanted: str | None) -> None:
@@ -52,6 +52,6 @@ def require_listed(file: Container, what: str, wanted: str | None) -> None:
     )
 
 
-def _require(path: Path, what: str, wanted: str | None) -> None:
-    with Container.open(path, VERSION, TOUCHED) as file:
+def _require(stored: StoredFile, what: str, wanted: str | None) -> None:
+    with Container.open(stored, VERSION, TOUCHED) as file:
         require_listed(file, what, wanted)

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import numpy as np
 
 from pipeline.arrays.types import UInt8s
+from pipeline.files.interface import StoredFolder
 from pipeline.formats.container import Container, StreamedFile
 from pipeline.versions.ledger.change_files import ChangeFile
 from pipeline.versions.runs.key_filter import KeyFilter
@@ -18,7 +18,7 @@ from pipeline.versions.store.training_state import merge_training_state
 
 
 @contextmanager
-def opened(folder: Path, files: Sequence[ChangeFile]) -> Iterator[list[Container]]:
+def opened(folder: StoredFolder, files: Sequence[ChangeFile]) -> Iterator[list[Container]]:
     """The files of changes `files`, open. Raises FileNotFoundError, DamagedError if one is not the listed one."""
     with ExitStack() as stack:
         containers = [stack.enter_context(Container.open(folder / file.path, VERSION, MERGED)) for file in files]
@@ -27,7 +27,7 @@ def opened(folder: Path, files: Sequence[ChangeFile]) -> Iterator[list[Container
         yield containers
 
 
-def write_merged(folder: Path, path: str, files: Sequence[ChangeFile]) -> ChangeFile:
+def write_merged(folder: StoredFolder, path: str, files: Sequence[ChangeFile]) -> ChangeFile:
     """Merge consecutive files of changes into a new one. Raises VersionError, DamagedError; leaves no file then."""
     after = files[0].after
     with opened(folder, files) as containers, StreamedFile(folder / path, MERGED) as merged:

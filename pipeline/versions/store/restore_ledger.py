@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, VersionError
-from pipeline.formats.atomic_file import write_atomically
+from pipeline.files.atomic_file import write_atomically
 from pipeline.formats.container import Container, WrittenFile
 from pipeline.versions.ledger.backup import read_backup
 from pipeline.versions.ledger.ledger import Ledger
@@ -94,12 +94,15 @@ def _next_version(project: Project, ledger: Ledger, shard: int) -> StagedVersion
     current = ledger.current(shard)
     sequence = current.sequence + 1 if current else 1
     id = VersionId(ledger.generation(), shard, project.config.logs.shards, sequence)
-    paths = (project.versions / id.folder).glob(f"{sequence:012d}.*.version")
-    by_epoch = {int(match[2]): path for path in paths if (match := _FILE.fullmatch(path.name))}
-    for _, path in sorted(by_epoch.items(), reverse=True):
-        commit = read_commit(path)
+    files = {file.base: file for _, file in project.version_files.folder(id.folder).list()}
+    by_epoch = {
+        int(match[2]): files[match[0]] for match in map(_FILE.fullmatch, files) if match and int(match[1]) == sequence
+    }
+    for epoch in sorted(by_epoch, reverse=True):
+        stored = by_epoch[epoch]
+        commit = read_commit(stored)
         if (commit.id, commit.parent) == (id, current):
-            with Container.open(path, VERSION) as file:
-                written = WrittenFile(path.stat().st_size, file.digest)
-            return StagedVersion(commit, str(path.relative_to(project.versions)), written)
+            with Container.open(stored, VERSION) as file:
+                written = WrittenFile(file.size_bytes, file.digest)
+            return StagedVersion(commit, f"{id.folder}/{stored.base}", written)
     return None

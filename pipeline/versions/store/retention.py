@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.arrays.types import UInt64s
 from pipeline.configuration.model.training import RetentionPolicy
+from pipeline.files.interface import StoredFolder
 from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.state import VersionId, VersionSummary, range_path, union_by_field
 from pipeline.versions.store.compaction import Compaction
@@ -79,10 +80,10 @@ def plan_retention(
 class Retention:
     """Applies the policy to one versions folder. One process at a time: `act` does nothing in a second one."""
 
-    def __init__(self, folder: Path, ledger: Ledger, policy: RetentionPolicy) -> None:
-        self._folder = folder
-        self._ledger = ledger
-        self._policy = policy
+    def __init__(self, folder: StoredFolder, lock: Path, ledger: Ledger, policy: RetentionPolicy) -> None:
+        """`lock`: a local file that processes of this machine lock."""
+        self._folder, self._lock_path = folder, lock
+        self._ledger, self._policy = ledger, policy
 
     def plan(self, shard: int, now_ms: int) -> RetentionPlan:
         """The plan that `act` would carry out now."""
@@ -133,25 +134,26 @@ class Retention:
         already committed are deleted.
         """
         versions = self._ledger.versions(shard)
-        listed = {self._folder / path for v in versions for path in (v.path, v.touched_path) if path is not None}
-        listed |= {self._folder / file.path for file in self._ledger.change_files(shard).files()}
+        listed = {path for v in versions for path in (v.path, v.touched_path) if path is not None}
+        listed |= {file.path for file in self._ledger.change_files(shard).files()}
         latest_epoch = self._ledger.epoch(shard)
         committed = max((v.id.sequence for v in versions if v.epoch == latest_epoch), default=-1)
-        for path in self._folder.glob(f"g*/s{shard}-of-*/*"):
-            if path in listed:
+        own = re.compile(rf"g\d+/s{shard}-of-\d+/[^/]+")
+        for path, file in self._folder.list():
+            if path in listed or not own.fullmatch(path):
                 continue
-            if version := _VERSION_FILE.match(path.name):
+            if version := _VERSION_FILE.match(file.base):
                 in_progress = int(version[2]) == latest_epoch and int(version[1]) > committed
             else:
-                in_progress = not _RANGE_FILE.match(path.name)  # a file of another program stays, too
+                in_progress = not _RANGE_FILE.match(file.base)  # a file of another program stays, too
             if not in_progress:
-                path.unlink(missing_ok=True)
+                file.delete()
 
     @contextmanager
     def _lock(self) -> Iterator[bool]:
         """Acquire the folder's retention lock; yields false if another process holds it."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with open(self._folder / "retention.lock", "wb") as lock:
+        self._lock_path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._lock_path, "wb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -6,12 +6,12 @@ A file stays open as long as it is read from, so that a merge may delete it mean
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from pipeline.arrays.types import UInt8s, UInt64s
 from pipeline.errors import DamagedError
+from pipeline.files.interface import StoredFolder
 from pipeline.formats.container import Container
 from pipeline.versions.ledger.change_files import ChangeFile
 from pipeline.versions.ledger.ledger import Ledger
@@ -32,7 +32,7 @@ class _OpenFile:
     """By table, its rows; a table that a migration added later is not in all files."""
 
     @classmethod
-    def open(cls, folder: Path, listed: ChangeFile, tables: Iterable[str]) -> "_OpenFile":
+    def open(cls, folder: StoredFolder, listed: ChangeFile, tables: Iterable[str]) -> "_OpenFile":
         """Raises FileNotFoundError, DamagedError."""
         file = Container.held(folder / listed.path, VERSION, MERGED)
         require_listed(file, f"version {listed.upto}", listed.file.digest)
@@ -53,7 +53,7 @@ class _Chain:
 class RowReader:
     """Rows of one shard's tables as of one version at a time. Thread-safe."""
 
-    def __init__(self, folder: Path, ledger: Ledger, row_bytes: Mapping[str, int]) -> None:
+    def __init__(self, folder: StoredFolder, ledger: Ledger, row_bytes: Mapping[str, int]) -> None:
         """`row_bytes`: by table, the bytes of a packed row."""
         self._folder, self._ledger, self._row_bytes = folder, ledger, dict(row_bytes)
         self._renewing = threading.Lock()

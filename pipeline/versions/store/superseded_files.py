@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.versions.deltas.published_files import published_folder
+from pipeline.files.interface import StoredFolder
 from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.state import VersionId
 
@@ -54,18 +54,21 @@ def plan_superseded(paths: Iterable[Path], former: Iterable[Path] = ()) -> Super
     return SupersededFiles(fulls[-2], tuple(sorted(superseded, key=lambda path: (path.suffix != ".json", path))))
 
 
-def drop_superseded(folder: Path, ledger: Ledger, shard: int, shards: int, part: str | None = None) -> None:
+def drop_superseded(folder: StoredFolder, ledger: Ledger, shard: int, shards: int, part: str | None = None) -> None:
     """Delete a shard's superseded files below the published folder, then their pointers in the ledger.
 
     With the folder `part`, the files of that part; the pointers then go with those of the whole model.
     """
-    own, names = published_folder(folder, part), f"g*/s{shard}-of-{shards}/*"
-    of_name = [] if part is None else own.parent.glob(f"*/{names}")
-    plan = plan_superseded(own.glob(names), (path for path in of_name if own not in path.parents))
+    names = rf"g\d+/s{shard}-of-{shards}/[^/]+"
+    place, of_name = ("", None) if part is None else (f"parts/{part}/", f"parts/{part.partition('/')[0]}/[^/]+/")
+    listed = [name for name, _ in folder.list()]
+    own = [name for name in listed if re.fullmatch(re.escape(place) + names, name)]
+    former = [name for name in listed if of_name and re.fullmatch(of_name + names, name) and name not in own]
+    plan = plan_superseded(map(Path, own), map(Path, former))
     if plan is None:
         return
     for path in plan.paths:
-        path.unlink(missing_ok=True)
+        (folder / path.as_posix()).delete()
     if part is None:
         ledger.published.remove_before(plan.before)
 

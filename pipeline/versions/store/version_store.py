@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy as np
 from pipeline.arrays.types import UInt64s
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, FencedError
+from pipeline.files.interface import StoredFile
 from pipeline.formats.container import Container, Draft
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.telemetry import metrics
@@ -73,10 +73,11 @@ class VersionStore:
 
     def __init__(self, project: Project) -> None:
         """Open the store; creates a missing ledger or folder. Raises VersionError, DamagedError."""
-        self.folder = project.versions
+        self.folder = project.version_files
         self.ledger = Ledger(project.versions / LEDGER_FILE, project.clock)
         self._shards = project.config.logs.shards
         self._policy = project.config.train.retention
+        self._lock = project.versions / "retention.lock"
         self._last_training_state: dict[int, tuple[VersionId, Mapping[str, bytes]]] = {}
         self._retained_at_ms: dict[int, int] = {}
         self._unmerged: Counter[int] = Counter()
@@ -132,7 +133,7 @@ class VersionStore:
         try:
             self.ledger.commit(staged)
         except FencedError:  # after any other failure the ledger may list the file; retention checks that
-            (self.folder / staged.path).unlink(missing_ok=True)
+            (self.folder / staged.path).delete()
             raise
         self._unmerged[commit.id.shard] += 1
         metrics.COMMITTED_BYTES.labels(str(commit.id.shard)).inc(staged.file.size_bytes)
@@ -240,7 +241,7 @@ class VersionStore:
         May be called after every commit: versions are dropped only once the log's time has advanced by a minute. Takes
         as long as merges take. Raises VersionError, DamagedError.
         """
-        retention = Retention(self.folder, self.ledger, self._policy)
+        retention = Retention(self.folder, self._lock, self.ledger, self._policy)
         if now_ms - self._retained_at_ms.get(shard, now_ms - _RETENTION_EVERY_MS) < _RETENTION_EVERY_MS:
             if self._unmerged[shard] >= LEAST_FILES:
                 self._unmerged[shard] = 0
@@ -249,7 +250,7 @@ class VersionStore:
         self._retained_at_ms[shard] = now_ms
         return retention.act(shard, now_ms)
 
-    def _read(self, id: VersionId, reader: Callable[[Path], _Content]) -> _Content:
+    def _read(self, id: VersionId, reader: Callable[[StoredFile], _Content]) -> _Content:
         """Read a version's file."""
         return self._retried(id, lambda: read_version(self.folder, self.ledger.version(id), reader))
 

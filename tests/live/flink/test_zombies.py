@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.command.command_line import springtide
+from tests.support.world.stored_paths import path_of
 from tests.torture.head import Head
 from tests.torture.run import judge
 from tests.torture.site import is_stopped
@@ -79,9 +80,9 @@ def start_task_manager(cluster, **environment):
 
 def committed(store):
     """Files of the versions in the ledger."""
-    return {store.folder / version.path for shard in range(2) for version in store.versions(shard)}
+    return {path_of(store.folder) / version.path for shard in range(2) for version in store.versions(shard)}
 
 
 def uncommitted(store):
     """Files of versions that are not in the ledger."""
-    return set(store.folder.rglob("*.version")) - committed(store)
+    return set(path_of(store.folder).rglob("*.version")) - committed(store)

@@ -6,6 +6,7 @@ from pipeline.configuration.project import Project
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from tests.support.command.command_line import make_shop, springtide
 from tests.support.page import SCHEMAS, page, program, run
+from tests.support.world.stored_paths import path_of
 
 SEED = '"127.0.0.1:9092"'
 
@@ -33,7 +34,7 @@ def test_the_producer_and_the_consumer_of_the_pages_work_on_kafka(shop, settings
     consumer = run(deltas, "stream", "dense", "consumer", "kafka")
     shard, project = consumer["Shard"](), Project.open(shop)
     read = consumer["kafka_reader"](settings.bootstrap, f"{settings.prefix}deltas", 0)
-    consumer["catch_up"](shard, read, 0, project.published)
+    consumer["catch_up"](shard, read, 0, path_of(project.published))
     (status,) = springtide(shop, "status")["trainer"]
     assert f"g{shard.version[0]}/s0-of-1/{shard.version[1]}" == status["version"]
     log = KafkaLog(settings, clock)

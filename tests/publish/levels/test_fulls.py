@@ -90,8 +90,8 @@ def test_a_replica_that_starts_from_the_full_ends_like_one_that_followed_every_d
     trainer.run(3)
     trainer.commit(flush=True)
     manifest = trainer.levels.publish_full()
-    path = trainer.project.published / trainer.commits[-1].id.folder / f"full-0-{manifest.to_sequence}.json"
-    assert len(read_published(path, manifest)[0].fields["user"]) == len(trainer.tables["user"].keys())
+    file = trainer.project.published / f"{manifest.place}.json"
+    assert len(read_published(file, manifest)[0].fields["user"]) == len(trainer.tables["user"].keys())
     trainer.log.trim("deltas", 0, trainer.log.end_offset("deltas", 0) - 1)
     newcomer = Replica(trainer.project, trainer.log)
     newcomer.catch_up()

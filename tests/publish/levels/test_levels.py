@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError, DeltaError
+from pipeline.files.folder import local_file
 from pipeline.publish.levels.level_deltas import ServedVersion, merge_deltas
 from pipeline.publish.levels.level_publisher import publish_level
 from pipeline.versions.deltas.delta import decode_delta
@@ -21,6 +22,7 @@ from pipeline.versions.deltas.published_files import (
     write_published,
 )
 from tests.support.synthetic.trainer import SyntheticTrainer, project_at
+from tests.support.world.stored_paths import path_of
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def trainer(tmp_path):
 
 
 def files(trainer):
-    return {path.stem: path for path, _ in delta_manifests(trainer.project.published, 0, 1)}
+    return {path_of(file).stem: path_of(file) for file, _ in delta_manifests(trainer.project.published, 0, 1)}
 
 
 def deltas(trainer):
@@ -69,7 +71,7 @@ def test_a_full_holds_every_row_that_serving_holds(trainer):
     views = trainer.publisher.views
     assert manifest.rows == sum(len(view) for view in views.values())
     path = files(trainer)[f"full-0-{manifest.to_sequence}"]
-    change = read_published(path, manifest)[0].fields["item"]
+    change = read_published(local_file(path), manifest)[0].fields["item"]
     assert sorted(change.new_keys.tolist()) == views["item"].keys().tolist()
 
 
@@ -119,17 +121,17 @@ def test_a_level_that_is_off_is_never_due(tmp_path):
 def test_publishing_again_after_a_crash_gives_the_same_file(trainer):
     trainer.run(3)
     first = trainer.levels.publish_incremental()
-    before = (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes()
+    before = (path_of(trainer.project.published) / "g0/s0-of-1" / first.file).read_bytes()
     trainer.store.ledger.published.remove_before(
         replace(trainer.commits[-1].id, sequence=4)
     )  # a crash after the files were written
     assert trainer.levels.publish_incremental() == first
-    assert (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes() == before
+    assert (path_of(trainer.project.published) / "g0/s0-of-1" / first.file).read_bytes() == before
 
 
 def on_disk(trainer):
     """Names of all files of the shard, by generation."""
-    return {f"{path.parts[-3]}/{path.name}" for path in trainer.project.published.glob("g*/s0-of-1/*")}
+    return {f"{path.parts[-3]}/{path.name}" for path in path_of(trainer.project.published).glob("g*/s0-of-1/*")}
 
 
 def file_names(*stems):
@@ -163,15 +165,18 @@ def test_files_of_other_shards_stay(tmp_path):
     trainers = [SyntheticTrainer(project_at(tmp_path, logs={"shards": 2}), shard=shard) for shard in range(2)]
     for trainer, fulls in zip(trainers, (1, 3), strict=True):
         publish_levels(trainer, ["full"] * fulls)
-    assert [path.stem for path, _ in delta_manifests(trainers[0].project.published, 0, 2)] == ["full-0-2"]
-    assert [path.stem for path, _ in delta_manifests(trainers[0].project.published, 1, 2)] == ["full-0-4", "full-0-6"]
+    assert [path_of(file).stem for file, _ in delta_manifests(trainers[0].project.published, 0, 2)] == ["full-0-2"]
+    assert [path_of(file).stem for file, _ in delta_manifests(trainers[0].project.published, 1, 2)] == [
+        "full-0-4",
+        "full-0-6",
+    ]
     for trainer in trainers:
         trainer.close()
 
 
 def test_the_next_full_completes_an_interrupted_deletion(trainer):
     publish_levels(trainer, ["full", "incremental", "full"])
-    folder = trainer.project.published / "g0/s0-of-1"
+    folder = path_of(trainer.project.published) / "g0/s0-of-1"
     (folder / "full-0-2.json").unlink()  # a crash between manifests and deltas
     (folder / ".incremental-2-4.delta.123.temporary").touch()
     publish_levels(trainer, ["full"])
@@ -193,7 +198,7 @@ def test_a_damaged_file_is_named_and_replaced_by_publishing_again(trainer):
     original = file.read_bytes()
     file.write_bytes(original[:-1])
     with pytest.raises(DamagedError, match=r"full-0-2\.delta"):
-        read_published(path, read_delta_manifest(path))
+        read_published(local_file(path), read_delta_manifest(local_file(path)))
     trainer.levels.publish_full()
     assert file.read_bytes() == original
 
@@ -204,7 +209,7 @@ def test_the_error_names_a_missing_file(trainer):
     path = files(trainer)["full-0-1"]
     (path.parent / manifest.file).unlink()
     with pytest.raises(DamagedError, match="is missing"):
-        read_published(path, manifest)
+        read_published(local_file(path), manifest)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"checksum": 1}'])
@@ -214,7 +219,7 @@ def test_the_error_names_an_unreadable_manifest(trainer, text):
     path = files(trainer)["full-0-1"]
     path.write_text(text)
     with pytest.raises(DamagedError, match=r"full-0-1\.json"):
-        read_delta_manifest(path)
+        read_delta_manifest(local_file(path))
 
 
 def test_a_changed_manifest_is_refused(trainer):
@@ -224,7 +229,7 @@ def test_a_changed_manifest_is_refused(trainer):
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "to_sequence": 2}))
     with pytest.raises(DamagedError, match="checksum"):
-        read_delta_manifest(path)
+        read_delta_manifest(local_file(path))
 
 
 def test_another_delta_under_a_published_name_is_refused(trainer):
@@ -233,7 +238,7 @@ def test_another_delta_under_a_published_name_is_refused(trainer):
     other = SyntheticTrainer(project_at(trainer.project.root / "other"), seed=9)
     other.run(2)
     manifest = other.levels.publish_full()
-    encoded = (other.project.published / "g0/s0-of-1" / manifest.file).read_bytes()
+    encoded = (path_of(other.project.published) / "g0/s0-of-1" / manifest.file).read_bytes()
     other.close()
     with pytest.raises(DeltaError, match="never change"):
         write_published(trainer.project.published, decode_delta(encoded), encoded)
@@ -244,13 +249,13 @@ def test_publishing_on_command_sets_the_pointer_and_announces(trainer):
     manifest = publish_level(trainer.project, trainer.log, trainer.store, 0, "full")
     pointer = trainer.store.ledger.published.latest("full", 0)
     assert pointer.id == trainer.commits[-1].id
-    assert (trainer.project.published / pointer.path).exists()
+    assert (path_of(trainer.project.published) / pointer.path).exists()
     notice = json.loads(trainer.log.read("notices", 0, 0)[-1].value)
     assert notice["type"] == "springtide.version.published"
     assert notice["data"]["name"] == manifest.name
     quality = trainer.store.quality(trainer.commits[-1].id)
     assert (manifest.quality, notice["data"]["quality"]) == (quality, asdict(quality))
-    assert read_delta_manifest(files(trainer)["full-0-2"]) == manifest
+    assert read_delta_manifest(local_file(files(trainer)["full-0-2"])) == manifest
 
 
 def test_a_commit_is_announced_with_its_level(trainer):
@@ -278,7 +283,7 @@ def test_after_a_crash_before_the_pointer_publishing_again_completes(tmp_path, p
     killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False)
     assert killed.returncode == -signal.SIGKILL
     trainer = SyntheticTrainer(project_at(tmp_path))
-    file = trainer.project.published / "g0/s0-of-1/full-0-2.delta"
+    file = path_of(trainer.project.published) / "g0/s0-of-1/full-0-2.delta"
     before = file.read_bytes()
     assert trainer.store.ledger.published.latest("full", 0) is None
     trainer.levels.publish_full()
@@ -295,8 +300,8 @@ def test_realtime_deltas_carry_differences_and_the_other_levels_absolute_rows(tr
     assert np.concatenate([field.relative for field in known]).mean() > 0.3
     trainer.levels.publish_incremental()
     trainer.levels.publish_full()
-    for path, manifest in delta_manifests(trainer.project.published, 0, 1):
-        published, _ = read_published(path, manifest)
+    for stored, manifest in delta_manifests(trainer.project.published, 0, 1):
+        published, _ = read_published(stored, manifest)
         assert not any(field.relative.any() for field in published.fields.values())
 
 
@@ -307,4 +312,4 @@ def test_a_manifest_of_another_format_is_refused_with_the_way_out(trainer):
     path.write_text(replace(manifest, format=2).to_json())
     way_out = r"format 2, wanted 4: another release wrote it\. run: springtide publish --level full"
     with pytest.raises(DamagedError, match=way_out):
-        read_delta_manifest(path)
+        read_delta_manifest(local_file(path))

@@ -27,6 +27,7 @@ from pipeline.versions.deltas.published_files import (
 from tests.support.shop.two_rankers import CASCADE, LABELS
 from tests.support.synthetic.trainer import DIMS, SyntheticTrainer, project_at
 from tests.support.world.served_model import INSTANCE, commit_rows
+from tests.support.world.stored_paths import path_of
 
 PARTS = [{"name": "pre", "labels": ["coarse"]}, {"name": "fine", "labels": ["click"]}]
 
@@ -65,7 +66,7 @@ class World:
 
     def files(self, part):
         folder = self.folder(part)
-        return {path.stem: (path, manifest) for path, manifest in delta_manifests(folder, 0, 1)}
+        return {path_of(file).stem: (file, manifest) for file, manifest in delta_manifests(folder, 0, 1)}
 
     def replica(self, part=None, project=None, log=None):
         project = project or self.project
@@ -99,11 +100,11 @@ def test_a_full_of_a_part_holds_its_rows_and_weights_under_the_digest_of_the_ver
     assert (part.model["part"], whole.model.get("part")) == ("pre", None)
     assert (part.after, part.to_sequence) == (whole.after, whole.to_sequence)
     assert (whole.rows, part.rows) == (2, 1)
-    [(path, manifest)] = world.files("pre").values()
+    [(file, manifest)] = world.files("pre").values()
     assert manifest == part
-    assert path.parent == world.project.published / "parts" / "pre" / "152397e3" / "g0" / "s0-of-1"
+    assert path_of(file).parent == path_of(world.project.published) / "parts" / "pre" / "152397e3" / "g0" / "s0-of-1"
     assert part.model["part_digest"] == "152397e3"
-    delta, _ = read_published(path, manifest)
+    delta, _ = read_published(file, manifest)
     assert {name: len(field) for name, field in delta.fields.items()} == {"item": 1, "user": 0}
     assert {weight.shape for weight in unpack(delta.dense).values()} == {(8, 4), (4,), (4, 1), (1,)}
     assert list(world.files(None)) == ["full-0-2"]
@@ -114,7 +115,7 @@ def test_a_replica_of_the_part_starts_from_its_files_alone_and_follows_the_topic
     (tmp_path / "away").mkdir()
     (tmp_path / "away" / "model.py").write_text(CASCADE)
     away = project_at(tmp_path / "away", labels=LABELS, parts=PARTS)
-    shutil.copytree(world.project.published / "parts" / "pre", away.published / "parts" / "pre")
+    shutil.copytree(path_of(world.project.published) / "parts" / "pre", path_of(away.published) / "parts" / "pre")
     log = SqliteLog(away.logs, away.clock)
     replica = world.replica("pre", away, log)
     for sequence in (2, 3):
@@ -151,7 +152,7 @@ def test_incrementals_of_a_part_follow_its_own_files(world, parts):
 
 def test_a_part_cut_from_a_published_file_has_the_same_bytes(world, parts):
     direct = world.publish("full", parts["pre"])
-    shutil.rmtree(world.project.published / "parts")
+    shutil.rmtree(path_of(world.project.published) / "parts")
     whole = world.publish("full")
     levels = LevelPublisher(world.project, world.trainer.store, world.trainer.hooks, 0, parts["pre"])
     assert levels.publish_part_of(whole) == direct
@@ -217,14 +218,14 @@ def test_files_of_a_former_definition_go_with_those_of_the_present_one(world, pa
 
 def test_a_replica_of_the_whole_model_or_of_another_part_refuses_the_file_of_a_part(world, parts):
     world.publish("full", parts["pre"])
-    path, manifest = world.files("pre")["full-0-2"]
-    delta, encoded = read_published(path, manifest)
+    file, manifest = world.files("pre")["full-0-2"]
+    delta, encoded = read_published(file, manifest)
     for part, serves in ((None, "the whole model"), ("fine", "part fine")):
         shard = ServedShard(0, 1, DIMS, held=part and {"item", "user"}, part=part)
         with pytest.raises(DeltaError, match=f"is of part pre, this replica serves {serves}"):
             shard.check(delta, delta_name(encoded))
-    other = world.folder("fine") / "g0" / "s0-of-1"
-    shutil.copytree(path.parent, other)
+    other = path_of(world.folder("fine")) / "g0" / "s0-of-1"
+    shutil.copytree(path_of(file).parent, other)
     (shard,) = world.replica("fine").status()["shards"]
     assert shard["refused"] == {"file": 1}
     assert shard["sequence"] == 2  # from the topic

@@ -7,6 +7,7 @@ from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.versions.deltas.delta import decode_delta
 from tests.support.synthetic.trainer import SyntheticTrainer, project_at
+from tests.support.world.stored_paths import path_of
 
 
 @pytest.fixture
@@ -79,6 +80,6 @@ def test_after_a_rollback_a_full_is_needed_and_incrementals_continue_from_it(tra
 
 def test_the_answer_reads_no_file(trainer):
     trainer.run(3)
-    for path in trainer.store.folder.rglob("*.version"):
+    for path in path_of(trainer.store.folder).rglob("*.version"):
         path.unlink()
     assert not trainer.levels.schedule.needs_full()

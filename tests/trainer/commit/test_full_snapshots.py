@@ -39,28 +39,28 @@ def rows_by_field(store, id):
     return {name: change.keys.tolist() for name, change in store.restore(id).fields.items()}
 
 
-def rows_in_file(path, manifest):
-    delta, _ = read_published(path, manifest)
+def rows_in_file(file, manifest):
+    delta, _ = read_published(file, manifest)
     return {name: sorted(field.new_keys.tolist()) for name, field in delta.fields.items()}
 
 
 def assert_every_row(project, manifest):
     id = VersionId(manifest.generation, manifest.shard, manifest.shards, manifest.to_sequence)
-    path = project.published / id.folder / manifest.file
-    assert rows_in_file(path.with_suffix(".json"), manifest) == rows_by_field(VersionStore(project), id)
+    file = project.published / f"{manifest.place}.json"
+    assert rows_in_file(file, manifest) == rows_by_field(VersionStore(project), id)
 
 
 def test_a_full_of_served_rows_carries_what_every_replica_holds(tmp_path):
     project, log = shop_at(tmp_path, full_every_s=200.0, incremental_every_s=60.0, full_rows="served", loss=0.0001)
     train(project, log)
     store = VersionStore(project)
-    fulls = {m.to_sequence: (path, m) for path, m in delta_manifests(project.published, 0, 1) if m.level == "full"}
+    fulls = {m.to_sequence: (file, m) for file, m in delta_manifests(project.published, 0, 1) if m.level == "full"}
     assert len(fulls) > 1
     rows = []
-    for sequence, (path, manifest) in sorted(fulls.items()):
+    for sequence, (file, manifest) in sorted(fulls.items()):
         id = VersionId(0, 0, 1, sequence)
         held = {name: entries.keys.tolist() for name, entries in store.served(id).items()}
-        assert rows_in_file(path, manifest) == held
+        assert rows_in_file(file, manifest) == held
         sent = sum(len(field) for field in decode_delta(store.delta(id)).fields.values())
         rows.append((sent, manifest.rows, sum(map(len, rows_by_field(store, id).values()))))
     sent, held, every = rows[-1]

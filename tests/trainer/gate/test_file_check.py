@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.cli.commands.jobs.status import _collect, _held_files, _summarize
+from pipeline.files.folder import local_file
 from pipeline.logs.open import open_log
 from pipeline.serving.replica import Replica
 from pipeline.telemetry import metrics
@@ -19,6 +20,7 @@ from pipeline.versions.deltas.published_files import read_delta_manifest
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.shop.shop import append_samples, make_project, train
+from tests.support.world.stored_paths import path_of
 from tests.trainer.commit.test_served_loss import divergence
 from tests.trainer.gate.test_gate import (
     CLEAN,
@@ -60,7 +62,7 @@ def versions(store):
 
 def published(project):
     """By last sequence the manifests of all files."""
-    found = [read_delta_manifest(path) for path in project.published.rglob("*.json")]
+    found = [read_delta_manifest(local_file(path)) for path in path_of(project.published).rglob("*.json")]
     return {manifest.to_sequence: manifest for manifest in found}
 
 
@@ -138,7 +140,7 @@ def test_a_trainer_that_is_replaced_at_every_commit_publishes_the_same(tmp_path,
     for name, how in (("one", train), ("other", replaced_at_every_commit)):
         project, log, store = shop(tmp_path / name, settings(level=level), after=1_000)
         how(project, log)
-        files = {path.name: path.read_bytes() for path in project.published.rglob("*.delta")}
+        files = {path.name: path.read_bytes() for path in path_of(project.published).rglob("*.delta")}
         found.append(([r.value for r in log.read("deltas", 0, 0)], [q for _, q, _ in versions(store)], files))
     assert found[0] == found[1]
     assert "passed" in [quality.file_check for quality in found[0][1]]

@@ -23,6 +23,7 @@ from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
 from tests.support.synthetic.commits import World, project_in
+from tests.support.world.stored_paths import path_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,7 +58,7 @@ def test_a_shard_without_versions_has_no_current_and_no_lineage(ledger):
 def test_a_commit_without_an_epoch_is_fenced(store):
     world = World(store)
     commit = world.build()
-    foreign = Ledger(store.folder / "other" / "ledger.sqlite", ManualClock())
+    foreign = Ledger(path_of(store.folder) / "other" / "ledger.sqlite", ManualClock())
     with pytest.raises(FencedError, match="shard 0 is at epoch 0"):
         foreign.commit(store.stage(commit))
     foreign.close()
@@ -74,8 +75,8 @@ def test_times_of_a_lineage_never_decrease(store):
 
 def test_reads_do_not_wait_for_a_writer(store):
     id = World(store).commit()
-    other = Ledger(store.folder / "ledger.sqlite", ManualClock())
-    writer = Database(store.folder / "ledger.sqlite", SCHEMA, "restore it")
+    other = Ledger(path_of(store.folder) / "ledger.sqlite", ManualClock())
+    writer = Database(path_of(store.folder) / "ledger.sqlite", SCHEMA, "restore it")
     with writer.transaction():
         assert other.current(0) == id
         assert len(other.versions(0)) == 1
@@ -90,7 +91,7 @@ def test_a_transaction_that_fails_changes_nothing(store):
     world = World(store)
     world.commit()
     before = store.ledger.versions(0)
-    writer = Database(store.folder / "ledger.sqlite", SCHEMA, "restore it")
+    writer = Database(path_of(store.folder) / "ledger.sqlite", SCHEMA, "restore it")
     with pytest.raises(InputError):
         delete_then_fail(writer)
     writer.close()

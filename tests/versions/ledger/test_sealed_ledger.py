@@ -14,6 +14,7 @@ from pipeline.versions.store.restore_ledger import restore_ledger
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
 from tests.support.synthetic.commits import World, project_in
+from tests.support.world.stored_paths import path_of
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def path(tmp_path):
     store.ledger.published.set("full", ids[1], "a")
     store.ledger.published.set("full", ids[1], "b")
     store.close()
-    return store.folder / "ledger.sqlite"
+    return path_of(store.folder) / "ledger.sqlite"
 
 
 def open_ledger(path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError, InputError
+from pipeline.files.folder import local_file
 from pipeline.formats.container import Container, Kind, write_container
 from pipeline.versions.runs.key_filter import KeyFilter
 from pipeline.versions.runs.run_files import DamagedFileError, RunFile, RunFiles
@@ -46,13 +47,13 @@ def stored(tmp_path, seed, n=3_000):
     values = random.integers(0, 256, (len(put), WIDTH)).astype(np.uint8)
     run = encode_run(RunArrays(put, removed, (values,)))
     path = tmp_path / f"{seed}.test"
-    write_container(path, KIND, {}, run_sections("rows", run) | filter_section("rows", [put, removed]))
+    write_container(local_file(path), KIND, {}, run_sections("rows", run) | filter_section("rows", [put, removed]))
     assert run_keys(run).tolist() == keys.tolist()
     return dict(zip(put.tolist(), values, strict=True)) | dict.fromkeys(removed.tolist()), path
 
 
 def opened(*paths):
-    return RunFiles([RunFile.open(Container.held(path, KIND), "rows") for path in paths])
+    return RunFiles([RunFile.open(Container.held(local_file(path), KIND), "rows") for path in paths])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -102,6 +103,6 @@ def test_damaged_block_is_named(tmp_path, damage):
 
 def test_missing_filter_is_damage(tmp_path):
     run = encode_run(RunArrays(np.uint64([1]), np.empty(0, np.uint64), (np.zeros((1, WIDTH), np.uint8),)))
-    write_container(tmp_path / "run", KIND, {}, run_sections("rows", run))
+    write_container(local_file(tmp_path / "run"), KIND, {}, run_sections("rows", run))
     with pytest.raises(DamagedError, match="it has no section rows/filter"):
         opened(tmp_path / "run")

@@ -13,6 +13,7 @@ from pipeline.telemetry.registry import REGISTRY
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.synthetic.commits import World, entries_of, project_in, rows_of, served_of
+from tests.support.world.stored_paths import path_of
 
 KEEP_ALL = {"all_s": 1e9}
 FEW = {"newest": 1, "all_s": 60, "ten_minutes_s": 600, "daily_s": 1200}
@@ -61,7 +62,7 @@ def test_every_version_stays_complete_while_versions_are_merged_and_dropped(tmp_
     retained = [version.id for version in store.versions(0)]
     assert 3 <= len(retained) < 150
     assert_complete(store, world, retained)
-    files = list(store.folder.glob("g*/*/*"))
+    files = list(path_of(store.folder).glob("g*/*/*"))
     assert any(path.suffix == ".merged" for path in files)
     assert len(files) < 60
     store.close()
@@ -118,14 +119,14 @@ def test_a_generation_after_a_rollback_merges_with_what_came_before(store):
 def test_a_damaged_file_is_named_by_the_merge_that_reads_it(store):
     world = World(store)
     ids = [world.commit() for _ in range(8)]
-    path = store.folder / store.ledger.version(ids[3]).path
+    path = path_of(store.folder) / store.ledger.version(ids[3]).path
     content = bytearray(path.read_bytes())
     rows = rows_of(store.restore(ids[3]))
     content[content.index(next(row for row in rows.values() if row in content))] ^= 1
     path.write_bytes(content)
     with pytest.raises(DamagedError, match=f"{path.name} is damaged: fields/user/rows: block at .* its checksum"):
         store.retain(0, world.at_ms)
-    assert not list(store.folder.rglob("*.merged*"))
+    assert not list(path_of(store.folder).rglob("*.merged*"))
 
 
 PROCESS = """
@@ -149,7 +150,7 @@ def test_a_merge_that_was_interrupted_is_repeated(tmp_path):
     assert subprocess.run(command, cwd=Path(__file__).parents[3]).returncode == -9
     store = VersionStore(project_in(tmp_path, retention=KEEP_ALL))
     id = VersionId(0, 0, 1, 8)
-    assert len(list(store.folder.rglob("*.merged"))) == 1
+    assert len(list(path_of(store.folder).rglob("*.merged"))) == 1
     assert len(store.ledger.chain(id)) == 8
     before = rows_of(store.restore(id))
     store.retain(0, 10_000_000)

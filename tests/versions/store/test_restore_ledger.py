@@ -7,6 +7,7 @@ from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.restore_ledger import restore_ledger
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.synthetic.commits import World, project_in
+from tests.support.world.stored_paths import path_of
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def project(tmp_path):
 def lose(store, content=None):
     """Close the store and lose its ledger; `content` is what is found in its place."""
     store.close()
-    path = store.folder / "ledger.sqlite"
+    path = path_of(store.folder) / "ledger.sqlite"
     for part in ("", "-wal", "-shm"):
         path.with_name(path.name + part).unlink(missing_ok=True)
     if content is not None:
@@ -54,7 +55,7 @@ def test_whatever_lies_in_its_place_is_set_aside(project, content):
     assert restored.current == (str(id),)
     assert (restored.set_aside is None) == (content is None)
     if restored.set_aside:
-        assert (store.folder / restored.set_aside).read_bytes() == content
+        assert (path_of(store.folder) / restored.set_aside).read_bytes() == content
 
 
 def test_what_retention_dropped_stays_dropped(project):
@@ -101,7 +102,7 @@ def test_a_missing_or_damaged_backup_is_named(project):
     store = VersionStore(project)
     World(store).commit()
     lose(store)
-    backup = store.folder / "ledger.backup"
+    backup = path_of(store.folder) / "ledger.backup"
     content = bytearray(backup.read_bytes())
     content[5_000] ^= 1
     backup.write_bytes(content)

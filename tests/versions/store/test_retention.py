@@ -13,6 +13,7 @@ from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store.retention import Retention, plan_retention
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.synthetic.commits import World, project_in, rows_of, served_of
+from tests.support.world.stored_paths import path_of
 
 POLICY = RetentionPolicy(all_s=3600, ten_minutes_s=86_400)
 SHORT = {"newest": 1, "all_s": 60, "ten_minutes_s": 3600}
@@ -129,9 +130,9 @@ def test_dropped_files_are_deleted_and_retained_ones_are_not(store):
     for i in range(20):
         world.commit(full=i % 4 == 0)
     plan = store.retain(0, world.at_ms)
-    named = {store.folder / p for v in store.versions(0) for p in (v.path, v.touched_path) if p}
-    named |= {store.folder / file.path for file in store.ledger.change_files(0).files()}
-    assert {path for path in store.folder.glob("g*/*/*")} == named
+    named = {path_of(store.folder) / p for v in store.versions(0) for p in (v.path, v.touched_path) if p}
+    named |= {path_of(store.folder) / file.path for file in store.ledger.change_files(0).files()}
+    assert {path for path in path_of(store.folder).glob("g*/*/*")} == named
     assert len(named) < 20
     with pytest.raises(VersionError, match="does not exist"):
         store.restore(plan.dropped[0].id)
@@ -194,12 +195,13 @@ def test_a_version_is_restorable_after_its_chain_is_dropped(store):
     world = World(store, step_ms=100_000)
     for i in range(20):
         world.commit(full=i % 7 == 3)
-    retention = Retention(store.folder, store.ledger, RetentionPolicy(**SHORT))
+    lock = path_of(store.folder) / "retention.lock"
+    retention = Retention(store.folder, lock, store.ledger, RetentionPolicy(**SHORT))
     id = retention.plan(0, world.at_ms).bridged[-1][0].id
     chain = store.ledger.chain(id)
     store.retain(0, world.at_ms)
     assert store.ledger.chain(id) == chain
-    assert all((store.folder / file.path).exists() for file in chain)
+    assert all((path_of(store.folder) / file.path).exists() for file in chain)
     assert rows_of(store.restore(id)) == world.expected[id][0]
 
 

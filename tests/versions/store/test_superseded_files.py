@@ -8,11 +8,12 @@ import pytest
 from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.levels.level_publisher import LevelPublisher
 from pipeline.serving.replica import Replica
-from pipeline.versions.deltas.published_files import delta_manifest_paths
+from pipeline.versions.deltas.published_files import delta_manifest_files
 from pipeline.versions.store.version_store import VersionStore
 from tests.rollback.test_rollback import Scene
 from tests.serving.test_replica import assert_equal_to, refused, rolled_back
 from tests.support.synthetic.trainer import SyntheticTrainer, project_at
+from tests.support.world.stored_paths import path_of
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_a_file_dropped_between_listing_and_reading_is_not_refused(trainer):
     for _ in range(2):
         trainer.run(2)
         trainer.levels.publish_full()
-    vanishing(trainer.project.published / "g0/s0-of-1/full-0-2.json")
+    vanishing(path_of(trainer.project.published) / "g0/s0-of-1/full-0-2.json")
     replica = Replica(trainer.project, trainer.log)
     replica.catch_up()
     assert_equal_to(trainer, replica)
@@ -43,7 +44,7 @@ def test_a_damaged_file_can_be_dropped(trainer):
     trainer.run(2)
     trainer.levels.publish_full()
     trainer.log.trim("deltas", 0, 1)
-    manifest = trainer.project.published / "g0/s0-of-1/full-0-2.json"
+    manifest = path_of(trainer.project.published) / "g0/s0-of-1/full-0-2.json"
     manifest.write_text("{")
     replica = Replica(trainer.project, trainer.log)
     for _ in range(2):
@@ -60,7 +61,7 @@ def test_a_replica_at_any_version_catches_up_after_old_files_are_dropped(trainer
         behind[-1].catch_up()
         trainer.levels.publish_full() if number in (2, 5, 8) else trainer.levels.publish_incremental()
     trainer.log.trim("deltas", 0, trainer.log.end_offset("deltas", 0))
-    assert len(delta_manifest_paths(trainer.project.published, 0, 1)) == 6
+    assert len(delta_manifest_files(trainer.project.published, 0, 1)) == 6
     for replica in [Replica(trainer.project, trainer.log), *behind]:
         replica.catch_up()
         assert_equal_to(trainer, replica)
@@ -75,7 +76,7 @@ def test_after_a_rollback_the_undone_full_and_its_reverse_delta_stay(trainer):
         trainer.levels.publish_full()
     rolled_back(trainer, 1)
     LevelPublisher(trainer.project, trainer.store, trainer.hooks, 0).publish_full()
-    undone, latest, reverse = delta_manifest_paths(trainer.project.published, 0, 1)
+    undone, latest, reverse = map(path_of, delta_manifest_files(trainer.project.published, 0, 1))
     assert (undone.stem, latest.stem, reverse.stem) == ("full-0-5", "full-0-3", "reverse-2-3")
     trainer.log.trim("deltas", 0, trainer.log.end_offset("deltas", 0))
     behind.catch_up()

@@ -17,6 +17,7 @@ from pipeline.errors import DamagedError, FencedError, VersionError
 from pipeline.versions.state import TableChange, VersionId
 from pipeline.versions.store.version_store import DRAFT_MIN_BYTES, VersionStore
 from tests.support.synthetic.commits import World, entries_of, project_in, rows_of, served_of
+from tests.support.world.stored_paths import path_of
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def world(store):
 
 
 def file_of(store, id):
-    return store.folder / store.ledger.version(id).path
+    return path_of(store.folder) / store.ledger.version(id).path
 
 
 @pytest.mark.parametrize("full_every", [1, 3, 1000])
@@ -294,11 +295,11 @@ def disk_of(most_bytes):
 
 def test_a_commit_that_does_not_fit_on_disk_leaves_no_file(store, world):
     id = world.commit()
-    before = sorted(store.folder.rglob("*.*"))
+    before = sorted(path_of(store.folder).rglob("*.*"))
     commit = world.build()
     with disk_of(200), pytest.raises(VersionError, match=r"000000000002\.1\.version cannot be written.*make room"):
         store.stage(commit)
-    assert sorted(store.folder.rglob("*.*")) == before
+    assert sorted(path_of(store.folder).rglob("*.*")) == before
     assert store.current(0) == id
     store.commit(commit)
     assert store.current(0) == commit.id
@@ -336,24 +337,24 @@ def test_few_rows_are_not_drafted(store, world):
 
 def test_a_draft_without_a_commit_leaves_no_file(store, world):
     commit, tables = with_long_rows(world.build())
-    before = sorted(store.folder.rglob("*.*"))
+    before = sorted(path_of(store.folder).rglob("*.*"))
     with pytest.raises(KeyError), store.drafting(commit.id, commit.epoch, tables):
         raise KeyError("what is prepared beside it")
-    assert sorted(store.folder.rglob("*.*")) == before
+    assert sorted(path_of(store.folder).rglob("*.*")) == before
     store.commit(commit)
     assert store.current(0) == commit.id
 
 
 def test_a_draft_that_does_not_fit_on_disk_leaves_no_file(store, world):
     commit, tables = with_long_rows(world.build())
-    before = sorted(store.folder.rglob("*.*"))
+    before = sorted(path_of(store.folder).rglob("*.*"))
     with (
         disk_of(1 << 20),
         pytest.raises(VersionError, match=r"cannot be written.*make room"),
         store.drafting(commit.id, commit.epoch, tables) as draft,
     ):
         store.commit(commit, draft)
-    assert sorted(store.folder.rglob("*.*")) == before
+    assert sorted(path_of(store.folder).rglob("*.*")) == before
     assert store.current(0) is None
 
 
@@ -412,12 +413,12 @@ def test_after_a_crash_before_commit_the_next_writer_continues_from_current(tmp_
     assert process.wait(60) == -signal.SIGKILL
     store = VersionStore(project_in(tmp_path))
     assert store.current(0) == VersionId(0, 0, 1, 1)
-    assert len(list(store.folder.rglob("*.version"))) == 2
+    assert len(list(path_of(store.folder).rglob("*.version"))) == 2
     world = World(store)
     world.restart()
     assert world.commit() == VersionId(0, 0, 1, 2)
     store.retain(0, world.at_ms)
-    assert len(list(store.folder.rglob("*.version"))) == 2
+    assert len(list(path_of(store.folder).rglob("*.version"))) == 2
     store.close()
 
 
@@ -426,7 +427,7 @@ SHORT_RETENTION = {"newest": 1, "all_s": 60, "ten_minutes_s": 3600}
 
 def test_a_version_file_in_another_place_is_named(store, world):
     first, second, third = world.commit(full=True), world.commit(full=True), world.commit()
-    paths = [store.folder / store.ledger.version(id).path for id in (first, second, third)]
+    paths = [path_of(store.folder) / store.ledger.version(id).path for id in (first, second, third)]
     paths[1].write_bytes(paths[0].read_bytes())
     wanted = rf"{paths[1].name} holds version {first} with checksum .*, the ledger has version {second} with"
     for read in (store.restore, store.served, store.outline, store.check, store.delta, store.manifest):
@@ -444,7 +445,7 @@ def test_a_version_of_the_same_id_from_another_folder_is_named(tmp_path, store, 
     foreign = World(other, seed=7).commit()
     assert foreign == id
     path = store.ledger.version(id).path
-    (store.folder / path).write_bytes((other.folder / path).read_bytes())
+    (path_of(store.folder) / path).write_bytes((path_of(other.folder) / path).read_bytes())
     other.close()
     with pytest.raises(DamagedError, match=rf"holds version {id} with checksum .* the ledger has version {id} with"):
         store.restore(id)
@@ -454,7 +455,7 @@ def test_retention_reads_only_the_files_that_the_ledger_lists(tmp_path):
     store = VersionStore(project_in(tmp_path, retention=SHORT_RETENTION))
     world = World(store, step_ms=100_000)
     ids = [world.commit(full=i % 7 == 3) for i in range(20)]
-    paths = [store.folder / store.ledger.version(id).path for id in ids]
+    paths = [path_of(store.folder) / store.ledger.version(id).path for id in ids]
     paths[5].write_bytes(paths[4].read_bytes())
     with pytest.raises(DamagedError, match=f"{paths[5].name} holds version {ids[4]}"):
         store.retain(0, world.at_ms)
@@ -468,7 +469,7 @@ def test_a_file_of_touched_keys_in_another_place_is_named(tmp_path):
     store.retain(0, world.at_ms)
     bridged = [v for v in store.versions(0) if v.touched_path]
     assert len(bridged) > 1, ids
-    one, other = (store.folder / v.touched_path for v in bridged[:2])
+    one, other = (path_of(store.folder) / v.touched_path for v in bridged[:2])
     other.write_bytes(one.read_bytes())
     with pytest.raises(DamagedError, match=f"{other.name} holds keys touched by dropped versions with checksum"):
         store.touched(store.versions(0)[0].id, ids[-1])

@@ -7,7 +7,9 @@ import typer
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project
 from pipeline.cli.terminal.output import print_message, print_result
 from pipeline.cluster.cluster import LocalCluster
+from pipeline.cluster.plan import STORE
 from pipeline.cluster.status import cluster_status
+from pipeline.cluster.store import store_settings
 
 Names = Annotated[
     list[str] | None,
@@ -30,17 +32,28 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="cluster")
 
 
-def up(names: Names = None, project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+def up(
+    names: Names = None,
+    with_store: Annotated[
+        bool, typer.Option("--with-store", help='Also an S3 server, for [files] url = "s3://springtide/PREFIX".')
+    ] = False,
+    project: ProjectFolder = HERE,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Start absent processes and wait until all are ready. Run it again after a crash.
 
     Example: springtide cluster up --project shop
     """
     opened = open_project(project)
     cluster = LocalCluster.of(opened, print_message)
+    wanted = (*(names or cluster.names), STORE) if with_store else tuple(names or ())
     if dry_run:
-        print_result({"would_start": cluster.plan_up(names or ())}, as_json)
+        print_result({"would_start": cluster.plan_up(wanted)}, as_json)
         return
-    started = cluster.up(names or ())
+    started = cluster.up(wanted)
+    if STORE in started:
+        print_message(f"files: {store_settings(cluster.settings)}")
     print_result({"started": started} | cluster_status(cluster, opened.clock), as_json)
 
 

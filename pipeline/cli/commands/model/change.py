@@ -166,7 +166,7 @@ def _published_row(project: Project, manifest: DeltaManifest) -> dict[str, Any]:
         "level": manifest.level,
         "version": str(version),
         "part": part,
-        "path": str(published_folder(project.published, place) / version.folder / manifest.file),
+        "path": str(published_folder(project.published, place) / f"{version.folder}/{manifest.file}"),
         "rows": manifest.rows,
         "removed": manifest.removed,
         "bytes": manifest.size_bytes,

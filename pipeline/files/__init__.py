@@ -1,0 +1,1 @@
+"""Files of a project, whole and under names: in a local folder or in an object store."""
