@@ -28,13 +28,13 @@ ModelInput::ModelInput(std::vector<Table*> tables, std::vector<Field> fields, si
     if (!roundings.empty()) check_number("roundings", roundings.size(), tables.size(), "table");
     roundings.resize(tables.size());
     for (size_t t = 0; t < tables.size(); ++t)
-        tables_.push_back({tables[t], roundings[t], {}, {}, {}, {}, {}, std::vector<float>(tables[t]->dim()), {}, {}});
+        tables_.push_back({tables[t], roundings[t], {}, {}, {}, {}, std::vector<float>(tables[t]->dim()), {}, {}});
     size_t start = 0;
     for (const Field& field : fields) {
         if (field.table >= tables.size())
             throw std::invalid_argument("table: got " + std::to_string(field.table) + ", wanted 0 to " +
                                         std::to_string(tables.size()) + " - 1");
-        fields_.push_back({field.pooling, start, {}, {}});
+        fields_.push_back({field.pooling, start, {}, {}, {}});
         table_of_field_.push_back(field.table);
         start += field.pooling.width(tables[field.table]->dim());
     }
@@ -56,10 +56,11 @@ void ModelInput::find(std::span<const TableKeys> tables, std::span<const FieldKe
     check_batch(tables, fields);
     for (size_t f = 0; f < fields.size(); ++f) fields_[f].pending = fields[f];
     workers_.run(tables_.size(), [&](size_t t) {
-        auto& [keys, rows] = tables_[t].pending;
-        keys = tables[t];
-        rows.resize(keys.keys.size());
-        tables_[t].table->find(keys.keys, rows.data());
+        BatchRows& pending = tables_[t].pending;
+        std::vector<uint32_t>& rows = pending.rows;
+        pending.keys = tables[t];
+        rows.resize(tables[t].keys.size());
+        tables_[t].table->find(tables[t].keys, rows.data());
         missing[t] = static_cast<size_t>(std::count(rows.begin(), rows.end(), kNoRow));
     });
     has_pending_ = true;
@@ -109,20 +110,20 @@ RowGrid ModelInput::TableState::grid(uint32_t row) const {
     return grid_of(static_cast<const Table*>(table)->weights(row), table->dim(), rounding.rounding);
 }
 
-// The addresses of the active rows and, in one pass over their weights, the grids of those that are rounded.
-void ModelInput::TableState::locate_rows() {
+// The addresses of a batch's rows and, in one pass over their weights, the grids of those that are rounded.
+void ModelInput::TableState::locate_rows(BatchRows& batch) const {
     const Table& rows = *table;
     const auto weights_of = [&](uint32_t row) { return row == kNoRow ? zeros.data() : rows.weights(row); };
-    const std::vector<uint32_t>& numbers = active.rows;
+    const std::vector<uint32_t>& numbers = batch.rows;
     if (!rounds()) {
-        weights.resize(numbers.size());
-        std::transform(numbers.begin(), numbers.end(), weights.begin(), weights_of);
+        batch.weights.resize(numbers.size());
+        std::transform(numbers.begin(), numbers.end(), batch.weights.begin(), weights_of);
         return;
     }
-    rounded.resize(numbers.size());
+    batch.rounded.resize(numbers.size());
     for (size_t i = 0; i < numbers.size(); ++i) {
         if (i + kPrefetchDistance < numbers.size()) __builtin_prefetch(weights_of(numbers[i + kPrefetchDistance]));
-        rounded[i] = {weights_of(numbers[i]), numbers[i] == kNoRow ? RowGrid{} : grid(numbers[i])};
+        batch.rounded[i] = {weights_of(numbers[i]), numbers[i] == kNoRow ? RowGrid{} : grid(numbers[i])};
     }
 }
 
@@ -130,34 +131,50 @@ void ModelInput::gather(float* out) {
     activate_pending();
     workers_.run(tables_.size(), [&](size_t t) {
         TableState& state = tables_[t];
-        state.locate_rows();
+        state.locate_rows(state.active);
         for (const FieldState* field : state.fields) {
             const Pooling pooling =
                 pooling_of(field->active, field->pooling, state.active.rows.size(), state.table->dim());
             const Columns columns = {columns_, field->start};
-            if (state.rounds()) pool(pooling, state.rounded.data(), out, columns);
-            else pool(pooling, state.weights.data(), out, columns);
+            if (state.rounds()) pool(pooling, state.active.rounded.data(), out, columns);
+            else pool(pooling, state.active.weights.data(), out, columns);
         }
     });
 }
 
+void ModelInput::TableState::learn(const BatchRows& batch, FieldKeys FieldState::*keys, const float* gradient,
+                                   size_t columns, uint32_t at_s) {
+    const size_t u = batch.rows.size(), dim = table->dim();
+    gradients.assign(u * dim, 0.0f);
+    squares.assign(u, 0.0f);
+    for (const FieldState* field : fields) {
+        const Pooling pooling = pooling_of(field->*keys, field->pooling, u, dim);
+        const Columns of_field = {columns, field->start};
+        if (rounds()) add_unpooled(pooling, batch.rounded.data(), gradient, of_field, gradients.data());
+        else add_unpooled(pooling, batch.weights.data(), gradient, of_field, gradients.data());
+        add_squares(pooling, gradient, of_field, squares.data());
+    }
+    const RowGradients summed{gradients.data(), squares.data(), batch.keys.counts.data()};
+    table->update_rows(batch.rows, batch.keys.keys, summed, at_s, 1, batch.rounded);
+}
+
 void ModelInput::learn(const float* gradient, uint32_t at_s) {
     workers_.run(tables_.size(), [&](size_t t) {
-        TableState& state = tables_[t];
-        const auto& [keys, rows] = state.active;
-        const size_t dim = state.table->dim();
-        state.gradients.assign(rows.size() * dim, 0.0f);
-        state.squares.assign(rows.size(), 0.0f);
-        for (const FieldState* field : state.fields) {
-            const Pooling pooling = pooling_of(field->active, field->pooling, rows.size(), dim);
-            const Columns columns = {columns_, field->start};
-            float* gradients = state.gradients.data();
-            if (state.rounds()) add_unpooled(pooling, state.rounded.data(), gradient, columns, gradients);
-            else add_unpooled(pooling, state.weights.data(), gradient, columns, gradients);
-            add_squares(pooling, gradient, columns, state.squares.data());
-        }
-        const RowGradients gradients{state.gradients.data(), state.squares.data(), keys.counts.data()};
-        state.table->update_rows(rows, keys.keys, gradients, at_s, 1, state.rounded);
+        tables_[t].learn(tables_[t].active, &FieldState::active, gradient, columns_, at_s);
+    });
+}
+
+void ModelInput::defer() {
+    activate_pending();
+    for (TableState& table : tables_) std::swap(table.active, table.deferred);
+    for (FieldState& field : fields_) std::swap(field.active, field.deferred);
+}
+
+void ModelInput::learn_deferred(const float* gradient, uint32_t at_s) {
+    workers_.run(tables_.size(), [&](size_t t) {
+        TableState& table = tables_[t];
+        table.locate_rows(table.deferred);
+        table.learn(table.deferred, &FieldState::deferred, gradient, columns_, at_s);
     });
 }
 

@@ -9,7 +9,10 @@
 // found and admitted, which reads no weights, between gather() and learn() of the previous one. Tables are processed in
 // parallel and independently, so results do not depend on the number of threads.
 //
-// Not thread-safe. Between find() and learn() of a batch no rows may be removed. The caller owns the tables, which must
+// To learn one batch late, defer() sets the active batch aside: the next one is found and gathered before
+// learn_deferred() updates its rows.
+//
+// Not thread-safe. Between find() and learn() or learn_deferred() of a batch no rows may be removed. The caller owns the tables, which must
 // outlive this object. Throws std::invalid_argument, with nothing changed, for invalid arguments; if a table rejects
 // its part in learn(), other tables may have changed.
 #pragma once
@@ -60,7 +63,7 @@ public:
     size_t columns() const { return columns_; }
 
     // Sets the pending batch and looks up its keys. missing[t] = the number of keys of table t without a row. The
-    // memory of the batch must stay valid until the next batch is gathered.
+    // memory of the batch must stay valid until the next batch is gathered, or until learn_deferred().
     void find(std::span<const TableKeys> tables, std::span<const FieldKeys> fields, size_t* missing);
 
     // resident[i] = 1 if key i of table t in the pending batch has a row, otherwise 0.
@@ -80,32 +83,41 @@ public:
     // Updates the rows of the active batch by the gradient [n][columns()] of the last gathered matrix.
     void learn(const float* gradient, uint32_t at_s);
 
+    // Sets the active batch aside, the pending one if it was not gathered. It takes the place of one set aside before.
+    void defer();
+
+    // Updates the rows of the batch set aside by the gradient [n][columns()] of its matrix. Where rows are rounded or
+    // compared (max pooling), they count as they are now: what was gathered is not kept.
+    void learn_deferred(const float* gradient, uint32_t at_s);
+
 private:
     struct BatchRows {
         TableKeys keys;
-        std::vector<uint32_t> rows;  // [u]
+        std::vector<uint32_t> rows;         // [u]
+        std::vector<const float*> weights;  // [u], read in place
+        std::vector<RoundedRow> rounded;    // [u], instead of `weights` if any rows are rounded
     };
 
     struct FieldState {
         FieldPooling pooling;
         size_t start;  // first column
-        FieldKeys pending, active;
+        FieldKeys pending, active, deferred;
     };
 
     struct TableState {
         Table* table;
         RowRounding rounding;
         std::vector<FieldState*> fields;  // that read it, in order
-        BatchRows pending, active;
-        std::vector<const float*> weights;  // [u], read in place
-        std::vector<RoundedRow> rounded;    // [u], instead of `weights` if any rows are rounded
-        std::vector<float> zeros;           // weights of a key without a row
-        std::vector<float> gradients;       // [u][dim]
-        std::vector<float> squares;         // [u], see add_squares()
+        BatchRows pending, active, deferred;
+        std::vector<float> zeros;      // weights of a key without a row
+        std::vector<float> gradients;  // [u][dim]
+        std::vector<float> squares;    // [u], see add_squares()
 
         bool rounds() const { return rounding.rounding != Rounding::none; }
         RowGrid grid(uint32_t row) const;
-        void locate_rows();
+        void locate_rows(BatchRows& batch) const;
+        void learn(const BatchRows& batch, FieldKeys FieldState::*keys, const float* gradient, size_t columns,
+                   uint32_t at_s);
     };
 
     void check_batch(std::span<const TableKeys> tables, std::span<const FieldKeys> fields) const;

@@ -29,6 +29,8 @@ def identity_of(config: Config, plan: "FeaturePlan", model: "DenseModel") -> dic
     pieces["half life"] = str(config.train.half_life_s)
     if config.train.shuffle_window is not None:
         pieces["shuffle window"] = str(config.train.shuffle_window)
+    if config.train.pipeline_depth != 1:
+        pieces["pipeline depth"] = str(config.train.pipeline_depth)
     for field in config.fields:
         pieces[f"field {field.name}"] = field.model_dump_json(exclude=_not_of(field))
     for table in config.tables:

@@ -21,7 +21,7 @@ using springtide::TableKeys;
 
 namespace {
 
-// The arrays of a batch, which must stay alive while it is pending or active.
+// The arrays of a batch, which must stay alive while it is pending, active or deferred.
 struct TableArrays {
     In<uint64_t> keys;
     In<uint32_t> counts;
@@ -107,6 +107,21 @@ public:
         input_.learn(gradient.data(), at_s);
     }
 
+    void defer() {
+        if (std::exchange(pending_.waiting, false)) std::swap(pending_, active_);
+        std::swap(active_, deferred_);
+        input_.defer();
+    }
+
+    void learn_deferred(InRows<float> gradient, uint32_t at_s) {
+        check("gradient", deferred_, gradient.shape(0), gradient.shape(1));
+        {
+            nb::gil_scoped_release nogil;
+            input_.learn_deferred(gradient.data(), at_s);
+        }
+        deferred_ = {};
+    }
+
 private:
     std::vector<Table*> natives() const {
         std::vector<Table*> natives;
@@ -141,7 +156,7 @@ private:
 
     std::vector<nb::object> tables_;
     ModelInput input_;
-    Batch pending_, active_;
+    Batch pending_, active_, deferred_;
 };
 
 }  // namespace
@@ -157,5 +172,7 @@ void register_model_input(nb::module_& m) {
         .def("admit", &BoundInput::admit, exact("table"), exact("places"), exact("at_s"))
         .def("admit_missing", &BoundInput::admit_missing, exact("tables"), exact("at_s"))
         .def("gather", &BoundInput::gather, exact("out"))
-        .def("learn", &BoundInput::learn, exact("gradient"), exact("at_s"));
+        .def("learn", &BoundInput::learn, exact("gradient"), exact("at_s"))
+        .def("defer", &BoundInput::defer)
+        .def("learn_deferred", &BoundInput::learn_deferred, exact("gradient"), exact("at_s"));
 }

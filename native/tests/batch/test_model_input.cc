@@ -78,6 +78,33 @@ void a_shared_row_is_updated_once_by_the_sum_of_all_fields(size_t threads) {
     expect(statistics[0].count == 2 && statistics[1].count == 1 && statistics[2].count == 1, "occurrences");
 }
 
+// Two batches of the same keys: the second is gathered before the rows learn the first.
+void a_batch_set_aside_learns_after_the_next_was_gathered(size_t threads) {
+    Table shared = make(), own = make();
+    ModelInput input({&shared, &own}, {{0, kSum}, {1, kSum}, {0, kMean}}, 0, threads);
+    const Batch first, second;
+    const std::array<size_t, 2> both = {0, 1};
+    std::array<size_t, 2> missing{};
+    std::vector<float> matrix(2 * kColumns), next(2 * kColumns);
+    input.find(first.tables(), first.fields(), missing.data());
+    input.admit_missing(both, 1);
+    input.gather(matrix.data());
+    input.defer();
+    input.find(second.tables(), second.fields(), missing.data());
+    input.gather(next.data());
+    expect(next == matrix, "rows without the gradient of the batch set aside");
+    const std::vector<float> before = weights_of(shared, first.shared);
+    const std::vector<float> gradient = {1, 2, 0, 0, 4, 8, 16, 32, 0, 0, 64, 128};
+    input.learn_deferred(gradient.data(), 2);
+    const std::vector<float> between = weights_of(shared, first.shared);
+    input.learn(gradient.data(), 3);
+    const std::vector<float> after = weights_of(shared, first.shared), summed = {1 + 2, 2 + 4, 16, 32, 2, 4};
+    for (size_t i = 0; i < summed.size(); ++i) {
+        expect(between[i] == before[i] - 0.5f * summed[i], "the step of the first");
+        expect(after[i] == between[i] - 0.5f * summed[i], "the step of the second");
+    }
+}
+
 // Rows of importance 2 and more are read as they are.
 void rows_are_read_rounded_and_updated_in_full_precision(springtide::Rounding rounding) {
     Table table(kDim, springtide::make_optimizer("sgd", {.learning_rate = 0.5f}), {7, 0.5f}, 500);
@@ -137,6 +164,8 @@ void what_does_not_fit_is_rejected() {
 int main() {
     a_shared_row_is_updated_once_by_the_sum_of_all_fields(1);
     a_shared_row_is_updated_once_by_the_sum_of_all_fields(3);
+    a_batch_set_aside_learns_after_the_next_was_gathered(1);
+    a_batch_set_aside_learns_after_the_next_was_gathered(3);
     for (const auto rounding : {springtide::Rounding::one_bit, springtide::Rounding::ternary, springtide::Rounding::two_bits,
                                 springtide::Rounding::four_bits, springtide::Rounding::eight_bits})
         rows_are_read_rounded_and_updated_in_full_precision(rounding);

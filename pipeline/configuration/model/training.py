@@ -79,6 +79,10 @@ class Train(Section):
     """Samples are learned in random order within windows of so many, a multiple of `model.batch_size`: those of one
     request, user or item are then spread over several batches. The order follows from `model.seed` and the log. A
     window is learned once it is complete, and versions are committed at its end. Not set: in the order of the log."""
+    pipeline_depth: Literal[1, 2] = 1
+    """2: the rows of a batch learn its gradient while the network learns the next batch, so the next batch reads rows
+    without it. Rows and network then work at the same time. The network itself is never late, and what is learned is
+    as repeatable as with 1: a version holds a gradient that is still to be learned."""
     loss_limit: Annotated[float, Field(gt=0, le=1e9)] = 50.0
     """The trainer halts at a batch whose mean loss exceeds this or is NaN."""
     positive_within_samples: Count | None = 100_000

@@ -39,6 +39,8 @@ FIELD_IMPORTANCE = "importance"
 """The name of the state of `LiveImportance` in a version."""
 ITEM_SOURCE = "candidates"
 """The name of the state of `ItemSource` in a version, which its digest covers: that of the first format."""
+LATE = "late"
+"""The name of a `LateGradient` in a version."""
 LOSS = "loss"
 """The name of the state of `LossSum` in a version."""
 _NEVER_MS = int(np.iinfo(np.int64).max)
@@ -182,12 +184,14 @@ def training_state_of(tables: Tables, progress: TrainerProgress, identity: Ident
         state[ITEM_SOURCE] = progress.items.to_bytes()
     if progress.gate is not None:
         state[GATE] = progress.gate.to_bytes()
+    if tables.late is not None:
+        state[LATE] = tables.late.to_bytes()
     return state
 
 
 def training_digest(snapshot: BoundarySnapshot, rows: Mapping[str, int]) -> str:
     """Hex SHA-256 over what training depends on: rows, admission, expiry clocks, dense weights, position, log time,
-    items of two towers.
+    items of two towers, a late gradient.
 
     Args:
         snapshot: everything except the rows.
@@ -200,8 +204,8 @@ def training_digest(snapshot: BoundarySnapshot, rows: Mapping[str, int]) -> str:
         "last_at_ms": progress.last_at_ms,
         "samples_seen": progress.samples_seen,
     }
-    if ITEM_SOURCE in snapshot.training_state:
-        parts[ITEM_SOURCE] = hashlib.sha256(snapshot.training_state[ITEM_SOURCE]).hexdigest()
+    for name in {ITEM_SOURCE, LATE} & set(snapshot.training_state):
+        parts[name] = hashlib.sha256(snapshot.training_state[name]).hexdigest()
     for name, digest in rows.items():
         expiry = hashlib.sha256(snapshot.training_state[f"expiry.{name}"]).hexdigest()
         parts[f"field {name}"] = [digest, snapshot.tables[name].rows, snapshot.admission[name], expiry]

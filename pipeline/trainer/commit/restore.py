@@ -10,9 +10,10 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import Identity, differences, unchanged_tables
 from pipeline.publish.price.byte_price import Price
 from pipeline.trainer.batch.batches import SamplePosition
-from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE, ITEM_SOURCE, LOSS, TrainerProgress
+from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE, ITEM_SOURCE, LATE, LOSS, TrainerProgress
 from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin, identity_in
 from pipeline.trainer.tables.filtered_table import TableState
+from pipeline.trainer.tables.late_gradient import LateGradient
 from pipeline.trainer.tables.table import stored_row_bytes
 from pipeline.trainer.tables.tables import Tables
 from pipeline.trainer.validation.gate.gate import GATE, Gate
@@ -68,6 +69,8 @@ def restore_shard(
         model.load_matching(commit.dense, optimizer=before.get("optimizer") == origin.identity.get("optimizer"))
     else:
         model.load_weights(commit.dense)
+        if state := commit.training_state.get(LATE):
+            tables.restore_late(LateGradient.of_bytes(state))
     lineage = LineageHead(current, replacing=bool(changed), migrating=bool(changed))
     dense = model.serving_bytes() if changed else served_dense_of(commit)
     price = Price() if changed else Price.of(commit.price)

@@ -5,7 +5,8 @@ published. Learning is a function of the samples log; commits are made in parall
 
 The dense step of a batch runs in a separate thread. Meanwhile the training thread serves the commit in progress, looks
 up the next batch's keys and admits new ones, and scores the batch before: none of that reads or writes what the step
-changes.
+changes. With `train.pipeline_depth = 2` it also brings the gradient of the batch before to its rows, and then gathers
+the next batch: the batches of the log and its times of expiry decide what each batch reads, never the clock.
 """
 
 import gc
@@ -245,10 +246,13 @@ class TrainerShard:
         self._publish_held_file(prepared)
         return self._admit(prepared, self._progress.position, self._progress.last_at_ms)
 
-    def _admit_ahead(self, batch: AdmittedBatch, stop_offset: int) -> AdmittedBatch | None:
-        """The batch after `batch`; None if it is not ready or a sweep comes first."""
+    def _admit_ahead(self, batch: AdmittedBatch, stop_offset: int, *, gather: bool) -> AdmittedBatch | None:
+        """The batch after `batch`, also gathered if asked; None if it is not ready or a sweep comes first."""
         prepared = None if self.tables.sweep_due(batch.at_s) else self._prefetch.next_if_ahead(stop_offset)
-        return self._admit(prepared, batch.prepared.batch.end, batch.at_ms) if prepared else None
+        if prepared is None:
+            return None
+        following = self._admit(prepared, batch.prepared.batch.end, batch.at_ms)
+        return replace(following, inputs=self._gather(following)) if gather else following
 
     def _admit(self, prepared: PreparedBatch, position: SamplePosition, log_ms: int) -> AdmittedBatch:
         """Look up and admit the keys of the batch at `position`, which follows log time `log_ms`."""
@@ -263,23 +267,34 @@ class TrainerShard:
         Returns the next batch below `stop_offset` if it could be admitted meanwhile.
         """
         following = None
-        inputs = self.tables.gather(batch)
-        self._model.scale(inputs[: batch.prepared.rows])
+        inputs = self._gather(batch) if batch.inputs is None else batch.inputs
         self._keep_first(batch.prepared, inputs)
+        # What expires is decided by rows that have learned everything.
+        late = self._config.train.pipeline_depth > 1 and not self.tables.sweep_due(batch.at_s)
         step = self._dense.submit(self._model.step, inputs, batch.prepared.targets)
         try:
             self._score_last()
+            self.tables.learn_late()
+            self._model.learn_scaling(batch.prepared.shown_dense)
             self.committer.serve()
+            if late:
+                self.tables.defer()
             if stop_offset is not None:
-                following = self._admit_ahead(batch, stop_offset)
+                following = self._admit_ahead(batch, stop_offset, gather=late)
         finally:
             wait([step])
         try:
-            self._apply(batch, step.result(), inputs)
+            self._apply(batch, step.result(), inputs, late=late)
         except ModelError as failure:
             row = failure.row if isinstance(failure, UserCodeError) else None
             raise self._halt(batch.prepared.batch, Problem(str(failure), row)) from None
         return following
+
+    def _gather(self, batch: AdmittedBatch) -> Float32s:
+        """The input of the network, scaled."""
+        inputs = self.tables.gather(batch)
+        self._model.scale(inputs[: batch.prepared.rows])
+        return inputs
 
     def _keep_first(self, prepared: PreparedBatch, inputs: Float32s) -> None:
         """Of the first batch after a commit: what the trainer computes, to compare what serving holds with it.
@@ -330,8 +345,11 @@ class TrainerShard:
         metrics.GATE_FILE_CHECKS.labels(str(self._shard), check.outcome).inc()
         return check
 
-    def _apply(self, admitted: AdmittedBatch, result: StepResult, inputs: Float32s) -> None:
-        """Update rows, validation and progress by the result of the dense step on `inputs`."""
+    def _apply(self, admitted: AdmittedBatch, result: StepResult, inputs: Float32s, *, late: bool) -> None:
+        """Update rows, validation and progress by the result of the dense step on `inputs`.
+
+        Rows learn with the next batch if they are `late`.
+        """
         batch, at_ms, at_s = admitted.prepared.batch, admitted.at_ms, admitted.at_s
         # A batch with many compensations has a loss below zero; it explodes on either side.
         limit = self._config.train.loss_limit
@@ -347,10 +365,9 @@ class TrainerShard:
             self._progress.gate.score(gate_samples(self._config, admitted.prepared, result.logits))
         of_samples = result.gradient[: len(batch)]
         try:
-            self.tables.learn(admitted, result.gradient)
+            (self.tables.learn_later if late else self.tables.learn)(admitted, result.gradient)
         except InputError as failure:
             raise self._halt(batch, Problem(str(failure), first_not_finite(of_samples))) from None
-        self._model.learn_scaling(admitted.prepared.shown_dense)
         self._progress.loss = self._progress.loss.plus(result.summed_loss, at_s, self._config.train.half_life_s)
         weight, before = admitted.prepared.targets.weight, self._progress.samples_seen
         self._progress.importance.learned(inputs, of_samples, weight, before, at_s)

@@ -6,7 +6,8 @@ keys of every table, [u] distinct, as in `TableBatch`; their occurrences in ever
              rows of a table that is trained for few bits are rounded as they are read
   learn    ← [n, columns] gradient, to the rows of the batch gathered last, summed over the fields of a table
 
-`find` and `admit` of the next batch may come between `gather` and `learn`: they read no weights.
+`find` and `admit` of the next batch may come between `gather` and `learn`: they read no weights. A batch that `defer`
+sets aside is learned by `learn_deferred`, after the next one was gathered.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,8 @@ class InputField(NamedTuple):
 class ModelInput:
     """The input of a model over the tables of its fields. Not thread-safe; releases the GIL.
 
-    Between `find` and `learn` of a batch no rows may be removed from the tables. Results do not depend on `threads`.
+    Between `find` and `learn` or `learn_deferred` of a batch no rows may be removed from the tables. Results do not
+    depend on `threads`.
     """
 
     def __init__(
@@ -97,6 +99,15 @@ class ModelInput:
         """Update the rows by the gradient [≥ n, columns] of the input gathered last. Raises InputError."""
         require_array("gradient", gradient, np.float32, ("rows", "columns"))
         self._call("learn", gradient, at_s)
+
+    def defer(self) -> None:
+        """Set the batch gathered last aside, or the one found last if it was not gathered."""
+        self._call("defer")
+
+    def learn_deferred(self, gradient: Float32s, at_s: int) -> None:
+        """As `learn`, of the batch set aside; rows that are rounded or compared count as they are now."""
+        require_array("gradient", gradient, np.float32, ("rows", "columns"))
+        self._call("learn_deferred", gradient, at_s)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         try:

@@ -4,7 +4,7 @@ The model sees one `[batch_size, columns]` matrix: every field's pooled rows in 
 dense numbers. Admission decides before each step which new keys get a row; expiry sweeps by log time after it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,10 +14,12 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.model.tables import tables_of
 from pipeline.features.pooling import Pooling
 from pipeline.trainer.batch.batches import SamplePosition
-from pipeline.trainer.batch.prefetch import PreparedBatch
+from pipeline.trainer.batch.held import HeldRows
+from pipeline.trainer.batch.prefetch import FieldBatch, PreparedBatch, TableBatch
 from pipeline.trainer.tables.cold_table import StoredRows
 from pipeline.trainer.tables.cold_tier import ColdTier
 from pipeline.trainer.tables.filtered_table import FilteredTable, TableState
+from pipeline.trainer.tables.late_gradient import LateGradient
 from pipeline.trainer.tables.model_input import InputField, ModelInput
 
 _IMPORTED_ROWS = 8_192
@@ -33,6 +35,8 @@ class AdmittedBatch:
     """Log time after this batch."""
     new_keys: Mapping[str, Int64s]
     """By table, the keys admitted with this batch: places in `TableBatch.keys`."""
+    inputs: Float32s | None = None
+    """Of the network, if it was gathered ahead."""
 
     @property
     def at_s(self) -> int:
@@ -43,7 +47,8 @@ class Tables:
     """Every table. Not thread-safe. A batch goes through `admit`, `gather`, `learn` and `sweep`, in this order.
 
     If no sweep is due after a batch, the next one may be admitted between its `gather` and `learn`, with the same rows
-    as a result.
+    as a result. It may also be gathered there, without what the batch learns: `defer` before that, and `learn_late`
+    after the next step has begun.
     """
 
     def __init__(
@@ -73,7 +78,9 @@ class Tables:
         self._unfiltered = [i for i, t in enumerate(declared.values()) if t.admission.kind == "off"]
         self._pooled = sum(Pooling.of(f).width(f.dim) for f in config.fields)
         rows = config.model.batch_size + (config.towers.drawn if config.towers else 0)
-        self._matrix = np.zeros((rows, self._pooled + config.dense_columns), np.float32)
+        self._matrices = [np.zeros((rows, self._pooled + config.dense_columns), np.float32) for _ in range(2)]
+        self.late: LateGradient | None = None
+        """Of the batch learned last, if its rows learn it with the next one."""
 
     def _restore(self, states: Mapping[str, TableState], stored: StoredRows, cold: ColdTier) -> None:
         """Read the rows of the tables with a state.
@@ -100,7 +107,8 @@ class Tables:
         Raises as `ColdTier.prepare`.
         """
         at_s = at_ms // 1000
-        prepared, missing = self._find(prepared)
+        held, missing = self._find(*self._keys_of(prepared), prepared.held)
+        prepared = replace(prepared, held=held)
         unfiltered = [number for number in self._unfiltered if missing[number]]
         places = self._input.admit_missing(unfiltered, at_s)
         new_keys = {self._names[number]: each for number, each in zip(unfiltered, places, strict=True)}
@@ -115,13 +123,16 @@ class Tables:
             self._input.admit(number, new_keys[name], at_s)
         return AdmittedBatch(prepared, at_ms, new_keys)
 
-    def _find(self, prepared: PreparedBatch) -> tuple[PreparedBatch, list[int]]:
-        """Look up the batch's keys: the batch with its rows held, and for each table how many keys have no row."""
-        batches = [prepared.tables[name] for name in self._names]
-        fields = [prepared.fields[name] for name in self._fields]
+    def _keys_of(self, prepared: PreparedBatch) -> tuple[list[TableBatch], list[FieldBatch]]:
+        return [prepared.tables[name] for name in self._names], [prepared.fields[name] for name in self._fields]
+
+    def _find(
+        self, batches: Sequence[TableBatch], fields: Sequence[FieldBatch], held: HeldRows | None
+    ) -> tuple[HeldRows | None, list[int]]:
+        """Look up a batch's keys: its rows, held if some are not in memory, and for each table how many keys have no
+        row."""
         if self.cold is None:
-            return prepared, self._input.find(batches, fields)
-        held = prepared.held
+            return None, self._input.find(batches, fields)
         if held is None:
             held = self.cold.prepare({name: each.keys for name, each in zip(self._names, batches, strict=True)})
         self.cold.swap_in(held)
@@ -131,21 +142,21 @@ class Tables:
             for number, name in enumerate(self._names)
             if missing[number]
         ]
-        return replace(prepared, held=held), self._input.find(batches, fields) if any(missed) else missing
+        return held, self._input.find(batches, fields) if any(missed) else missing
 
     def gather(self, batch: AdmittedBatch) -> Float32s:
         """[batch_size + m, columns]: pooled rows and dense numbers of the batch admitted last, then of its m
         drawn items; zeros after them.
 
-        The same memory for every batch: the next call overwrites it.
+        The memory of two batches in turn: the call after the next overwrites it.
         """
         return self._gather(batch.prepared)
 
     def gather_known(self, prepared: PreparedBatch) -> Float32s:
         """As `gather`, of a batch that was not admitted: its keys without a row count as zeros."""
-        found, _ = self._find(prepared)
-        if self.cold and found.held and found.held is not prepared.held:
-            self.cold.release(found.held)
+        held, _ = self._find(*self._keys_of(prepared), prepared.held)
+        if self.cold and held and held is not prepared.held:
+            self.cold.release(held)
         return self._gather(prepared)
 
     def learn(self, batch: AdmittedBatch, gradient: Float32s) -> None:
@@ -154,8 +165,34 @@ class Tables:
         Raises InputError.
         """
         self._input.learn(gradient, batch.at_s)
-        if self.cold and batch.prepared.held:
-            self.cold.release(batch.prepared.held)
+        self._release(batch.prepared.held)
+
+    def defer(self) -> None:
+        """Set the batch gathered last aside: the next one may be gathered before its rows learn."""
+        self._input.defer()
+
+    def learn_later(self, batch: AdmittedBatch, gradient: Float32s) -> None:
+        """Keep the gradient `[rows, columns]` of the batch set aside for `learn_late`. Raises InputError."""
+        late = LateGradient(*self._keys_of(batch.prepared), gradient, batch.at_s, batch.prepared.held)
+        late.check()
+        self.late = late
+
+    def restore_late(self, late: LateGradient) -> None:
+        """Continue with a gradient that a version holds. Raises InputError if it is not of these tables."""
+        held, _ = self._find(late.tables, late.fields, None)
+        self._input.defer()
+        self.late = replace(late, held=held)
+
+    def learn_late(self) -> None:
+        """Update the rows of the batch set aside, if there is one."""
+        late, self.late = self.late, None
+        if late is not None:
+            self._input.learn_deferred(late.gradient, late.at_s)
+            self._release(late.held)
+
+    def _release(self, held: HeldRows | None) -> None:
+        if self.cold and held:
+            self.cold.release(held)
 
     def sweep_due(self, at_s: int) -> bool:
         """Whether rows may expire at log time `at_s`."""
@@ -167,7 +204,9 @@ class Tables:
             table.sweep(at_s)
 
     def _gather(self, prepared: PreparedBatch) -> Float32s:
-        self._matrix[prepared.rows :] = 0
-        self._matrix[: prepared.rows, self._pooled :] = prepared.dense
-        self._input.gather(self._matrix)
-        return self._matrix
+        self._matrices.reverse()
+        matrix = self._matrices[0]
+        matrix[prepared.rows :] = 0
+        matrix[: prepared.rows, self._pooled :] = prepared.dense
+        self._input.gather(matrix)
+        return matrix

@@ -140,6 +140,36 @@ def test_curvature_of_a_maximum_is_shared_by_the_keys_of_a_sample():
     assert table.statistics(np.uint64([1, 2]))["curvature"].tolist() == [2, 3]
 
 
+def test_a_batch_set_aside_learns_after_the_next_one_was_gathered():
+    """As by an input of its own, which gathers it when it learns; also found anew, as after a restart."""
+    random, ours, theirs = np.random.default_rng(5), tables(), tables()
+    late, again = ModelInput(ours, OWN, DENSE, 2), ModelInput(theirs, OWN, DENSE, 2)
+    batches = [batch_of(random, 9) for _ in range(20)]
+    gradients = random.normal(size=(20, 9, COLUMNS)).astype(np.float32)
+    expected, gathered, unused = np.zeros((3, 9, COLUMNS), np.float32)
+    for second, (batch, gradient) in enumerate(zip(batches, gradients, strict=True)):
+        for each, out in ((late, gathered), (again, expected)):
+            each.find(*batch)
+            each.admit_missing(range(5), second)
+            each.gather(out)
+        np.testing.assert_array_equal(gathered, expected)
+        if second:
+            late.learn_deferred(gradients[second - 1], second - 1)
+            before = ModelInput(theirs, OWN, DENSE, 1)
+            before.find(*batches[second - 1])
+            if second % 2:
+                before.gather(unused)
+                before.learn(gradients[second - 1], second - 1)
+            else:
+                before.defer()
+                before.learn_deferred(gradients[second - 1], second - 1)
+        late.defer()
+        with pytest.raises(InputError, match="got no batch"):
+            again.learn_deferred(gradient, second)
+    for table, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(table.rows(table.keys()), other.rows(other.keys()))
+
+
 def test_a_batch_found_while_the_one_before_is_learned_gives_the_same_rows():
     random, early, late = np.random.default_rng(3), tables(), tables()
     ahead, in_turn = (ModelInput(rows, OWN, DENSE, 2) for rows in (early, late))
