@@ -11,7 +11,6 @@
 namespace springtide {
 namespace {
 
-constexpr size_t kHeaderBytes = 8;
 constexpr size_t kMaxSampledRows = 4096;  // for k-means
 constexpr int kRounds = 12;
 
@@ -96,98 +95,35 @@ std::vector<uint32_t> shared_grids(const float* rows, size_t n, size_t dim, unsi
     return table;
 }
 
-void write_header(const CodebookShape& shape, uint8_t* out) {
-    const auto last_dim = static_cast<uint16_t>(shape.dim - 1);
-    const auto rows = static_cast<uint32_t>(shape.rows);
-    out[0] = static_cast<uint8_t>(shape.bits);
-    out[1] = static_cast<uint8_t>(shape.entries - 1);
-    std::memcpy(out + 2, &last_dim, sizeof(last_dim));
-    std::memcpy(out + 4, &rows, sizeof(rows));
-}
-
-// Offsets of the parts of a codebook.
-struct Parts {
-    explicit Parts(const CodebookShape& shape)
-        : row_bytes(code_bytes(shape.bits, shape.dim)),
-          entry_of(kHeaderBytes + 4 * shape.entries),
-          codes(entry_of + shape.rows),
-          end(codes + shape.rows * row_bytes) {}
-
-    size_t row_bytes, entry_of, codes, end;
-};
-
-// Encodes each row on the entry with the least squared error.
-void write_rows(const float* rows, const CodebookShape& shape, const std::vector<uint32_t>& table, uint8_t* out) {
+// Encodes each row on the grid of the table with the least squared error.
+void write_rows(const float* rows, size_t n, size_t dim, unsigned bits, const std::vector<uint32_t>& table,
+                uint8_t* payloads) {
     const QuantizerKernels& kernels = quantizer_kernels();
-    const CodeKernels& codes = code_kernels(kernels, shape.bits);
-    const Parts parts(shape);
-    TransposedRows transposed(shape.dim);
-    LaneBatch<size_t> batch(kernels.lanes);
-    const auto write = [&](const float* const* selected, const size_t* places) {
+    const CodeKernels& codes = code_kernels(kernels, bits);
+    TransposedRows transposed(dim);
+    LaneBatch<uint8_t*> batch(kernels.lanes);
+    const auto write = [&](const float* const* selected, uint8_t* const* targets) {
         uint32_t chosen[16], grids[16];
-        uint8_t* targets[16];
-        kernels.transpose(selected, shape.dim, transposed.data());
-        codes.choose(transposed.data(), shape.dim, table.data(), table.size(), chosen);
+        uint8_t* code_targets[16];
+        kernels.transpose(selected, dim, transposed.data());
+        codes.choose(transposed.data(), dim, table.data(), table.size(), chosen);
         for (size_t lane = 0; lane < kernels.lanes; ++lane) {
-            out[parts.entry_of + places[lane]] = static_cast<uint8_t>(chosen[lane]);
             grids[lane] = table[chosen[lane]];
-            targets[lane] = out + parts.codes + places[lane] * parts.row_bytes;
+            std::memcpy(targets[lane], &grids[lane], sizeof(grids[lane]));
+            code_targets[lane] = targets[lane] + sizeof(grids[lane]);
         }
-        codes.write(transposed.data(), shape.dim, grids, targets);
+        codes.write(transposed.data(), dim, grids, code_targets);
     };
-    for (size_t i = 0; i < shape.rows; ++i) batch.add(rows + i * shape.dim, i, write);
+    const size_t row_bytes = 4 + code_bytes(bits, dim);
+    for (size_t i = 0; i < n; ++i) batch.add(rows + i * dim, payloads + i * row_bytes, write);
     batch.finish(write);
-}
-
-bool valid(uint32_t grid) {
-    const uint32_t scale = grid & 0xFFFF, offset = grid >> 16;
-    return scale <= kMaxHalf && (offset & 0x7FFF) <= kMaxHalf;
 }
 
 }  // namespace
 
-std::vector<uint8_t> encode_codebook(const float* rows, size_t n, size_t dim, unsigned bits, size_t entries) {
-    const CodebookShape shape = {bits, std::clamp<size_t>(n, 1, entries), dim, n};
-    std::vector<uint8_t> bytes(Parts(shape).end);
-    write_header(shape, bytes.data());
-    if (n == 0) return bytes;
-    const std::vector<uint32_t> table = shared_grids(rows, n, dim, bits, shape.entries);
-    std::memcpy(bytes.data() + kHeaderBytes, table.data(), 4 * table.size());
-    write_rows(rows, shape, table, bytes.data());
-    return bytes;
-}
-
-const char* check_codebook(const uint8_t* bytes, size_t length, CodebookShape& shape) {
-    shape = {};
-    if (length < kHeaderBytes) return "shorter than its header";
-    uint16_t last_dim;
-    uint32_t rows;
-    std::memcpy(&last_dim, bytes + 2, sizeof(last_dim));
-    std::memcpy(&rows, bytes + 4, sizeof(rows));
-    const CodebookShape header = {bytes[0], bytes[1] + size_t{1}, last_dim + size_t{1}, rows};
-    if (header.bits != 2 && header.bits != 4 && header.bits != 8) return "of bits other than 2, 4 or 8";
-    const Parts parts(header);
-    if (length != parts.end) return "not as long as its header says";
-    for (size_t i = 0; i < header.entries; ++i) {
-        uint32_t grid;
-        std::memcpy(&grid, bytes + kHeaderBytes + 4 * i, sizeof(grid));
-        if (!valid(grid)) return "with an entry that is not finite or whose scale is negative";
-    }
-    const uint8_t* entry_of = bytes + parts.entry_of;
-    if (std::any_of(entry_of, entry_of + header.rows, [&](uint8_t entry) { return entry >= header.entries; }))
-        return "with a row whose entry is not in the table";
-    shape = header;
-    return nullptr;
-}
-
-void decode_codebook(const uint8_t* bytes, const CodebookShape& shape, float* rows) {
-    const CodeKernels& codes = code_kernels(quantizer_kernels(), shape.bits);
-    const Parts parts(shape);
-    for (size_t i = 0; i < shape.rows; ++i) {
-        uint32_t grid;
-        std::memcpy(&grid, bytes + kHeaderBytes + 4 * size_t{bytes[parts.entry_of + i]}, sizeof(grid));
-        codes.read(bytes + parts.codes + i * parts.row_bytes, shape.dim, grid, rows + i * shape.dim);
-    }
+void encode_codebook(const float* rows, size_t n, size_t dim, unsigned bits, size_t entries, uint8_t* payloads) {
+    if (n == 0) return;
+    write_rows(rows, n, dim, bits, shared_grids(rows, n, dim, bits, std::min(n, entries)), payloads);
 }
 
 }  // namespace springtide

@@ -67,6 +67,7 @@ def test_every_command_with_a_one_time_effect_has_a_dry_run():
     written = {
         "export samples",
         "export rows",
+        "export weights",
         "export served",
         "export items",
         "export dead-letters",
@@ -146,6 +147,9 @@ def shop(tmp_path_factory):
         ("export rows item --out /tmp/x.parquet", 3, "holds no version yet"),
         ("export samples --out absent/x.parquet", 3, "absent/x.parquet cannot be written: No such file or directory"),
         ("export served colour --out x.parquet", 3, "table colour does not exist"),
+        ("export weights colour --out x.parquet", 3, "table colour does not exist"),
+        ("export weights item --out x.parquet --format int3", 3, "format int3 does not exist. known: fp32, fp16, int8"),
+        ("export weights item --out x.parquet", 3, "holds no version yet. run: springtide run train --until-end"),
         ("rollback", 10, "rollback needs either --before TIME or --to VERSION"),
         ("rollback --before 2025-06-15T00:00:00Z", 10, "there is no version yet, so nothing to undo"),
         ("rollback --to g0/s0-of-1/7", 11, "g0/s0-of-1/7"),

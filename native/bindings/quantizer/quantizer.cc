@@ -55,31 +55,11 @@ void bind_mixed(nb::module_& m) {
 void bind_codebooks(nb::module_& m) {
     m.def(
         "encode_codebook",
-        [](InRows<float> rows, unsigned bits, size_t entries) {
-            return owned(without_gil([&] {
-                return springtide::encode_codebook(rows.data(), rows.shape(0), rows.shape(1), bits, entries);
-            }));
-        },
-        exact("rows"), exact("bits"), exact("entries"));
-    // (defect or None, rows, dim)
-    m.def(
-        "check_codebook",
-        [](In<uint8_t> bytes) {
-            springtide::CodebookShape shape;
-            const char* defect = springtide::check_codebook(bytes.data(), bytes.size(), shape);
-            return nb::make_tuple(defect, shape.rows, shape.dim);
-        },
-        exact("bytes"));
-    m.def(
-        "decode_codebook",
-        [](In<uint8_t> bytes, OutRows<float> rows) {
+        [](InRows<float> rows, unsigned bits, size_t entries, OutRows<uint8_t> payloads) {
             nb::gil_scoped_release nogil;
-            springtide::CodebookShape shape;
-            const bool valid = springtide::check_codebook(bytes.data(), bytes.size(), shape) == nullptr;
-            if (valid && shape.rows == rows.shape(0) && shape.dim == rows.shape(1))
-                springtide::decode_codebook(bytes.data(), shape, rows.data());
+            springtide::encode_codebook(rows.data(), rows.shape(0), rows.shape(1), bits, entries, payloads.data());
         },
-        exact("bytes"), exact("rows"));
+        exact("rows"), exact("bits"), exact("entries"), exact("payloads"));
 }
 
 }  // namespace

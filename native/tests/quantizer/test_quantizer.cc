@@ -115,34 +115,14 @@ void the_largest_floats_stay_finite() {
 void codebooks_decode_within_a_bound() {
     for (const size_t dim : {1, 16, 33, 200}) {
         const std::vector<float> rows = normal_rows(100, dim);
-        for (const unsigned bits : {2u, 4u, 8u}) {
-            const std::vector<uint8_t> bytes = springtide::encode_codebook(rows.data(), 100, dim, bits, 16);
-            springtide::CodebookShape shape;
-            expect(springtide::check_codebook(bytes.data(), bytes.size(), shape) == nullptr, "valid");
+        for (const Codec codec : {Codec::int2, Codec::int4, Codec::int8}) {
+            const unsigned bits = codec == Codec::int2 ? 2 : codec == Codec::int4 ? 4 : 8;
+            std::vector<uint8_t> payloads(100 * springtide::payload_bytes(codec, dim));
+            springtide::encode_codebook(rows.data(), 100, dim, bits, 16, payloads.data());
             std::vector<float> out(rows.size());
-            springtide::decode_codebook(bytes.data(), shape, out.data());
+            springtide::decode_rows(codec, payloads.data(), 100, dim, out.data());
             for (size_t i = 0; i < rows.size(); ++i) expect(std::abs(out[i] - rows[i]) < 0.3f, "error bound");
         }
-    }
-}
-
-// The bytes are an exact copy, so that AddressSanitizer detects a read beyond their end.
-void check_and_decode(const std::vector<uint8_t>& bytes) {
-    springtide::CodebookShape shape;
-    if (springtide::check_codebook(bytes.data(), bytes.size(), shape) != nullptr) return;
-    std::vector<float> out(shape.rows * shape.dim);
-    springtide::decode_codebook(bytes.data(), shape, out.data());
-}
-
-void damaged_codebooks_are_rejected_or_decoded_within_their_bytes() {
-    const std::vector<float> rows = normal_rows(9, 5);
-    const std::vector<uint8_t> valid = springtide::encode_codebook(rows.data(), 9, 5, 4, 3);
-    for (size_t length = 0; length < valid.size(); ++length) check_and_decode({valid.begin(), valid.begin() + length});
-    std::mt19937 random(2);
-    for (int i = 0; i < 20'000; ++i) {
-        std::vector<uint8_t> damaged = valid;
-        for (int j = 0; j < 3; ++j) damaged[random() % damaged.size()] = static_cast<uint8_t>(random());
-        check_and_decode(damaged);
     }
 }
 
@@ -157,6 +137,5 @@ int main() {
         mixed_batches_have_the_bytes_of_their_codecs();
         the_largest_floats_stay_finite();
         codebooks_decode_within_a_bound();
-        damaged_codebooks_are_rejected_or_decoded_within_their_bytes();
     }
 }

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
+from pipeline.arrays.types import Float32s, UInt64s
 from pipeline.configuration.model.fields import FieldConfig
 from pipeline.configuration.model.tables import TableConfig, tables_of
 from pipeline.configuration.project import Project
@@ -52,3 +55,28 @@ def packed_rows(project: Project, commit: Commit, name: str) -> Any:
     from pipeline.trainer.tables.table import stored_rows
 
     return stored_rows(commit.fields[name].rows, find_table(project, name))
+
+
+def weight_pieces(store: VersionStore, id: VersionId, table: TableConfig) -> Iterator[tuple[int, UInt64s, Float32s]]:
+    """The shard, keys and weights, as training reads them, of a table's rows in a version, in pieces of about 32 MiB.
+
+    Raises InputError if the version does not have the table as the configuration declares it.
+    """
+    from pipeline.trainer.tables.table import stored_row_bytes, stored_rows
+    from pipeline.versions.deltas.rounding import RowRounding, as_read
+
+    fields = store.restore(id, with_rows=False).fields
+    found = {name: (change.dim, change.rows.shape[1]) for name, change in fields.items()}.get(table.name)
+    wanted = table.dim, stored_row_bytes(table)
+    if found != wanted:
+        held = f"dim {found[0]} in {found[1]} bytes a row" if found else "none"
+        raise InputError(
+            f"version {id} has of table {table.name} {held}, the configuration dim {wanted[0]} in {wanted[1]} bytes a "
+            "row. run: springtide run train --until-end --migrate"
+        )
+    reader = store.row_reader({table.name: wanted[1]})
+    reader.renew(id)
+    for keys, packed in reader.pieces(table.name):
+        if len(keys):
+            rows = as_read(stored_rows(packed, table), RowRounding.of(table))
+            yield id.shard, keys, np.ascontiguousarray(rows)

@@ -16,8 +16,8 @@ CODECS = ("int2", "int4", "int8", "bf16", "fp16", "fp32", "step4", "step8", "ste
 PRECISIONS = (4, 8, 16, 32)
 """Precisions of published rows, in bits per weight before entropy coding: step4, step8, step16, fp32."""
 MAX_DIM = 65_536
-CODEBOOK_BITS = (2, 4, 8)
-"""Bits per weight of rows with shared grids."""
+CODEBOOK_BITS = {"int2": 2, "int4": 4, "int8": 8}
+"""Codecs of rows with a scale and an offset, and their bits per weight."""
 MAX_ENTRIES = 256
 
 _CODEC_OF = {4: "step4", 8: "step8", 16: "step16", 32: "fp32"}
@@ -146,46 +146,32 @@ def decode(payload: UInt8s, bits: UInt8s, dim: int) -> Float32s:
     return rows
 
 
-def encode_codebook(rows: Float32s, bits: int, entries: int = MAX_ENTRIES) -> UInt8s:
-    """Encode rows whose scales and offsets come from a shared table: [n, dim] float32, finite → [total] uint8.
+def encode_codebook(rows: Float32s, codec: str, entries: int = MAX_ENTRIES) -> UInt8s:
+    """Encode rows with one codec and few distinct scales and offsets: [n, dim] float32, finite → [n, row_bytes] uint8.
 
-    A row's grid takes one byte instead of four, at a larger error. `native/quantizer/codebook.h` documents the layout
-    and its source. A row's bytes depend on the other rows.
+    `decode_rows` reads them. The first four bytes of a row, its scale and offset, have at most `entries` values, so a
+    column with a dictionary has one byte for them, at a larger error. `native/quantizer/codebook.h` documents the
+    source. A row's bytes depend on the other rows.
 
     Args:
         rows: [n, dim] float32, finite.
-        bits: 2, 4 or 8 per weight.
-        entries: grids in the table, 1..256; fewer where there are fewer rows.
-
-    Raises:
-        InputError: a wrong dtype, shape or number, or a weight that is NaN or infinite.
-    """
-    _require_rows(rows)
-    if bits not in CODEBOOK_BITS:
-        raise InputError(f"bits: got {bits!r}, wanted one of {CODEBOOK_BITS}")
-    require_integer("entries", entries, 1, MAX_ENTRIES)
-    require_integer("number of rows", len(rows), 0, 2**32 - 1)
-    bytes: UInt8s = _native.encode_codebook(rows, int(bits), int(entries))
-    return bytes
-
-
-def decode_codebook(encoded: UInt8s) -> Float32s:
-    """Decode the rows of `encode_codebook`: [total] uint8 → [n, dim] float32.
+        codec: one of `CODEBOOK_BITS`.
+        entries: distinct scales and offsets, 1..256.
 
     >>> rows = np.array([[0.0, 0.5, 1.0], [0.0, 0.5, 1.0]], np.float32)
-    >>> decode_codebook(encode_codebook(rows, 2, entries=1)).shape
+    >>> decode_rows(encode_codebook(rows, "int2", entries=1), "int2", 3).shape
     (2, 3)
 
     Raises:
-        InputError: a wrong dtype or shape, or bytes that `encode_codebook` did not write.
+        InputError: a wrong codec, dtype, shape or number, or a weight that is NaN or infinite.
     """
-    require_array("codebook", encoded, np.uint8, ("n",))
-    wrong, n, dim = _native.check_codebook(encoded)
-    if wrong is not None:
-        raise InputError(f"codebook: got {len(encoded)} bytes {wrong}, wanted what encode_codebook gives")
-    rows = np.empty((n, dim), np.float32)
-    _native.decode_codebook(encoded, rows)
-    return rows
+    _require_rows(rows)
+    if codec not in CODEBOOK_BITS:
+        raise InputError(f"codec: got {codec!r}, wanted one of {', '.join(CODEBOOK_BITS)}")
+    require_integer("entries", entries, 1, MAX_ENTRIES)
+    payloads = np.empty((len(rows), row_bytes(codec, rows.shape[1])), np.uint8)
+    _native.encode_codebook(rows, CODEBOOK_BITS[codec], int(entries), payloads)
+    return payloads
 
 
 def _number_of(codec: str) -> int:

@@ -7,6 +7,7 @@ trainer's; predicted is what the publisher expects. Only intervals after the war
 
 Beside them, for the same rows: fp32, 73 bytes for every row that was touched; int8 per row in a Parquet file, as
 TorchEasyRec writes it; and bf16 for every touched row of which bf16 shows a difference. All dense weights count alike.
+Every row after the last interval is compared in the formats of `springtide export weights`.
 """
 
 import io
@@ -36,6 +37,7 @@ from tests.benchmarks.models.drifting_stream import (
     FactorisationMachine,
     Samples,
 )
+from tests.benchmarks.models.row_formats import compare_formats
 
 LOSSES = (0.0001, 0.0002, 0.0005)
 DEFAULT = 0.0002
@@ -115,11 +117,10 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
 
 @dataclass(frozen=True)
 class Full:
-    """A full snapshot of every row, and one of the rows that deltas have sent: their sizes and that of int4 rows, over
-    fp32 for every row, and the log loss of serving above the trainer's."""
+    """A full snapshot of every row, and one of the rows that deltas have sent: their sizes over fp32 for every row, and
+    the log loss of serving above the trainer's."""
 
     size: float
-    int4: float
     above: float
     served: float
     served_above: float
@@ -142,6 +143,8 @@ class Outcome:
     new_rows: float
     new_bytes: float
     full: Full
+    formats: dict[str, tuple[float, float]]
+    """By row format, size and loss as of a full."""
 
 
 def _of_seeds(size: Size, seeds: tuple[int, ...], losses: tuple[float, ...], rate: float) -> dict[float, list[Outcome]]:
@@ -173,8 +176,9 @@ def _run(size: Size, seed: int, losses: tuple[float, ...], rate: float) -> dict[
         for way in ways.values():
             publish(way, model, touched, (interval, round(1000 * at_s)), counted)
     newer, after = stream.next(size.samples), (interval + 1, round(1000 * at_s))
+    formats = _formats(model, newer)
     fulls = {loss: _publish_full(way, model, newer, after) for loss, way in ways.items()}
-    return {loss: _outcome(way, peers, own, fulls[loss]) for loss, way in ways.items()}
+    return {loss: _outcome(way, peers, own, fulls[loss], formats) for loss, way in ways.items()}
 
 
 def way_of(loss: float, model: FactorisationMachine) -> Way:
@@ -227,7 +231,7 @@ def _without_new(change: FieldDelta) -> FieldDelta:
 
 
 def _publish_full(way: Way, model: FactorisationMachine, samples: Samples, at: tuple[int, int]) -> Full:
-    """Fulls of both kinds, compared with fp32 and int4 per row in Parquet, and what they lose on newer samples."""
+    """Fulls of both kinds, compared with fp32, and what they lose on newer samples."""
     sequence, at_ms = at
     own, dense = log_loss(model.logits(samples.keys), samples), np.float32([model.bias]).tobytes()
 
@@ -238,10 +242,20 @@ def _publish_full(way: Way, model: FactorisationMachine, samples: Samples, at: t
         return size, log_loss(model.logits(samples.keys, way.lookup, model.bias), samples) / own - 1
 
     (served, served_above), (size, above) = publish(sequence, flush=False), publish(sequence + 1, flush=True)
-    every = [TouchedRows(table.keys(), table.rows(table.keys()), np.empty(0, np.uint64)) for table in model.tables]
-    fp32 = FP32_BYTES * sum(len(change.keys) for change in every)
-    int4 = sum(_parquet_bytes(change, "int4") for change in every)
-    return Full(size / fp32, int4 / fp32, above, served / fp32, served_above)
+    fp32 = _fp32_bytes(model)
+    return Full(size / fp32, above, served / fp32, served_above)
+
+
+def _formats(model: FactorisationMachine, samples: Samples) -> dict[str, tuple[float, float]]:
+    own, fp32 = log_loss(model.logits(samples.keys), samples), _fp32_bytes(model)
+    return {
+        format: (size / fp32, log_loss(logits, samples) / own - 1)
+        for format, (size, logits) in compare_formats(model, samples).items()
+    }
+
+
+def _fp32_bytes(model: FactorisationMachine) -> int:
+    return FP32_BYTES * sum(len(table.keys()) for table in model.tables)
 
 
 def _peer_bytes(touched: dict[str, TouchedRows], visible: list[dict[int, bytes]]) -> dict[str, int]:
@@ -253,8 +267,8 @@ def _peer_bytes(touched: dict[str, TouchedRows], visible: list[dict[int, bytes]]
     }
 
 
-def _parquet_bytes(change: TouchedRows, codec: str = "int8") -> int:
-    codes = encode_rows(np.ascontiguousarray(change.rows["weights"]), codec)
+def _parquet_bytes(change: TouchedRows) -> int:
+    codes = encode_rows(np.ascontiguousarray(change.rows["weights"]), "int8")
     values = pa.FixedSizeBinaryArray.from_buffers(pa.binary(codes.shape[1]), len(codes), [None, pa.py_buffer(codes)])
     sink = io.BytesIO()
     pq.write_table(pa.table({"key": change.keys, "row": values}), sink, compression="snappy")
@@ -274,13 +288,15 @@ def log_loss(logits: np.ndarray, samples: Samples) -> float:
     return float((np.logaddexp(0, logits) - samples.probability * logits).mean())
 
 
-def _outcome(way: Way, peers: dict[str, int], own: list[float], full: Full) -> Outcome:
+def _outcome(
+    way: Way, peers: dict[str, int], own: list[float], full: Full, formats: dict[str, tuple[float, float]]
+) -> Outcome:
     mean, differences = float(np.mean(own)), np.subtract(way.loss, own)
     above, lost = float(differences.mean()) / mean, float(np.maximum(differences, 0).mean()) / mean
     predicted, measured = float(np.mean(way.predicted)), float(np.mean(way.measured))
     new_rows, new_bytes = way.new_rows / max(way.rows, 1), way.new_bytes / max(way.size_bytes, 1)
     return Outcome(
-        peers, way.size_bytes, way.rows, mean, above, lost, predicted, measured, new_rows, new_bytes, full
+        peers, way.size_bytes, way.rows, mean, above, lost, predicted, measured, new_rows, new_bytes, full, formats
     )  # fmt: skip
 
 
@@ -297,9 +313,11 @@ def _figures(name: str, loss: float, runs: list[Outcome]) -> list[Figure]:
     }
     above, ratios = 100 * np.mean([run.above for run in runs]), [run.predicted / run.measured for run in runs]
     fulls = np.array([astuple(run.full) for run in runs])
-    full, int4, lost, served, served_lost = (100 * fulls.mean(axis=0)).round(4).tolist()
+    full, lost, served, served_lost = (100 * fulls.mean(axis=0)).round(4).tolist()
     judged = loss == DEFAULT and name.startswith("loss")
+    formats = [_format_figure(format, runs) for format in runs[0].formats] if judged else []
     return [
+        *formats,
         Figure(
             f"published bytes, {name}: smaller than fp32", float(np.mean(smaller)), "x", sizes,
             least=LEAST_SMALLER if judged else None,
@@ -316,7 +334,7 @@ def _figures(name: str, loss: float, runs: list[Outcome]) -> list[Figure]:
         ),
         Figure(
             f"published bytes, {name}: full snapshot over fp32", full, "%",
-            {"int4 Parquet %": int4, "log loss above %": lost},
+            {"log loss above %": lost},
             most=FULL_MOST if judged else None,
         ),
         Figure(
@@ -324,3 +342,10 @@ def _figures(name: str, loss: float, runs: list[Outcome]) -> list[Figure]:
             {"log loss above %": served_lost}, most=FULL_MOST if judged else None,
         ),
     ]  # fmt: skip
+
+
+def _format_figure(format: str, runs: list[Outcome]) -> Figure:
+    size, above = (100 * np.mean([run.formats[format] for run in runs], axis=0)).round(4).tolist()
+    return Figure(
+        f"published bytes, every row as {format} in Parquet over fp32", size, "%", {"log loss above %": above}
+    )

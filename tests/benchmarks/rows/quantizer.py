@@ -13,7 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.versions.deltas.quantizer import CODECS, decode_codebook, decode_rows, encode_codebook, encode_rows
+from pipeline.versions.deltas.quantizer import (
+    CODEBOOK_BITS,
+    CODECS,
+    MAX_ENTRIES,
+    decode_rows,
+    encode_codebook,
+    encode_rows,
+)
 from tests.benchmarks import peers
 from tests.benchmarks.harness.report import Figure
 from tests.benchmarks.load.mind_rows import mind_rows
@@ -32,7 +39,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     peer = _torch(rows[: 2_000 if quick else 20_000], folder)
     figures = [figure for codec in CODECS for figure in _codec(rows, codec, peer)]
     figures += [figure for level in simd_levels()[:-1] for figure in _at_level(rows, level)]
-    figures += [figure for bits in (2, 4) for figure in _codebook(rows, bits)]
+    figures += [figure for codec in ("int2", "int4") for figure in _codebook(rows, codec)]
     return figures if quick else figures + _real(folder)
 
 
@@ -68,14 +75,12 @@ def _at_level(rows: np.ndarray, level: str) -> list[Figure]:
     ]
 
 
-def _codebook(rows: np.ndarray, bits: int) -> list[Figure]:
-    encoded = encode_codebook(rows, bits)
-    read = decode_codebook(encoded)
-    sizes = {"rows": len(rows), "dim": DIM, "entries": 256, "bytes a row": encoded.nbytes / len(rows)}
-    name = f"codebook of {bits} bits"
+def _codebook(rows: np.ndarray, codec: str) -> list[Figure]:
+    read = decode_rows(encode_codebook(rows, codec), codec, DIM)
+    sizes = {"rows": len(rows), "dim": DIM, "entries": MAX_ENTRIES}
+    name = f"codebook of {CODEBOOK_BITS[codec]} bits"
     return [
-        Figure(f"quantizer: encode {name}", _rate(rows, lambda: encode_codebook(rows, bits), calls=2), RATE, sizes),
-        Figure(f"quantizer: decode {name}", _rate(rows, lambda: decode_codebook(encoded)), RATE, sizes),
+        Figure(f"quantizer: encode {name}", _rate(rows, lambda: encode_codebook(rows, codec), calls=2), RATE, sizes),
         Figure(f"quantizer: error {name}, normal rows", _relative_error(rows, read), "of squares", sizes),
     ]
 

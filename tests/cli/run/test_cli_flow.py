@@ -191,6 +191,8 @@ READABLE = [
     "run all --until-end",
     "export samples --out {out}",
     "export rows item --out {out}",
+    "export weights item --out {out}",
+    "export weights item --format fp16 --out {out} --dry-run",
     "export served item --out {out}",
     "export dead-letters --out {out}",
     "export rows item --out {out} --dry-run",
@@ -211,7 +213,7 @@ def test_output_is_text_unless_json_is_requested(shop, evening, words):
     assert machine.result
 
 
-@pytest.mark.parametrize("what", ["samples", "rows item", "served item", "dead-letters"])
+@pytest.mark.parametrize("what", ["samples", "rows item", "weights item", "served item", "dead-letters"])
 def test_a_dry_run_of_export_counts_what_it_would_write_and_writes_nothing(shop, evening, what):
     out = shop / "planned.parquet"
     planned = springtide(shop, "export", *what.split(), "--out", out, "--dry-run")

@@ -1,8 +1,9 @@
-"""Commands that write Parquet files: `export samples`, `rows`, `served`, `items`, `dead-letters`."""
+"""Commands that write Parquet files: `export samples`, `rows`, `weights`, `served`, `items`, `dead-letters`."""
 
 import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import typer
 
 from pipeline.arrays.block import DEAD_LETTER_SCHEMA
 from pipeline.arrays.types import Float32s
-from pipeline.cli.terminal.lookup import current_versions, find_table, packed_rows
+from pipeline.cli.terminal.lookup import current_versions, find_table, packed_rows, weight_pieces
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, OutFile, ProjectFolder, TableName, open_project
 from pipeline.cli.terminal.output import print_result, user_output_on_stderr
 from pipeline.cli.terminal.output_file import output_file
@@ -32,15 +33,19 @@ from pipeline.versions.store.version_store import VersionStore
 AtVersion = Annotated[
     str | None, typer.Option("--version", help="A version of `springtide versions`; default: the current one.")
 ]
+Format = Annotated[
+    str, typer.Option("--format", help="fp32, fp16, int8, int4, int2, codebook8, codebook4 or codebook2.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     group = typer.Typer(
-        help="Export samples, rows, served weights, items or dead letters to Parquet.", no_args_is_help=True
+        help="Export samples, rows, weights, served weights, items or dead letters to Parquet.", no_args_is_help=True
     )
     group.command("samples")(samples)
     group.command("rows")(rows)
+    group.command("weights")(weights)
     group.command("served")(served)
     group.command("items")(items)
     group.command("dead-letters")(dead_letters)
@@ -85,6 +90,44 @@ def rows(
     name, store = find_table(opened, table).name, VersionStore(opened)
     batches = [_row_batch(opened, store.restore(id), name) for id in _version_ids(opened, store, version)]
     _write(_table_of(batches, batches[0].schema), out, dry_run, as_json)
+
+
+def weights(
+    table: TableName,
+    out: OutFile,
+    format: Format = "int4",
+    project: ProjectFolder = HERE,
+    version: AtVersion = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Export a table's weights for another serving system, in one of its row formats.
+
+    Columns shard, key, and weights (fp32, fp16), or grid and codes: weight = offset + scale * code, grid = scale and
+    offset as two float16, codes of 8, 4 or 2 bits. int4 and int2 search the minimum and maximum of the least error,
+    rows of codebook8, codebook4 and codebook2 share 256 grids. schemas/rows.md has a reader.
+
+    Example: springtide export weights item --format codebook4 --out item.parquet
+    """
+    from pipeline.publish.row_formats import RowPiece, row_schema, write_rows
+
+    opened = open_project(project)
+    found, store = find_table(opened, table), VersionStore(opened)
+    schema, ids = row_schema(format, found.dim), _version_ids(opened, store, version)
+    pieces: Iterator[RowPiece] = (piece for id in ids for piece in weight_pieces(store, id, found))
+    _require_folder(out)
+    first = next(pieces, None)
+    if first is None:
+        raise InputError(
+            f"table {found.name} has no rows in {', '.join(map(str, ids))}. hint: choose another --version"
+        )
+    pieces = chain([first], pieces)
+    if dry_run:
+        count = sum(len(keys) for _, keys, _ in pieces)
+    else:
+        with output_file(out) as temporary:
+            count = write_rows(temporary, pieces, format, found.dim)
+    _print_written(out, count, schema, dry_run, as_json)
 
 
 def served(
@@ -154,13 +197,21 @@ def _table_of(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
 
 def _write(table: pa.Table, out: Path, dry_run: bool, as_json: bool) -> None:
     """Write a Parquet file atomically, unless it is a dry run, and print the result of the command."""
-    if not out.parent.is_dir():
-        raise InputError(f"{out} cannot be written: {os.strerror(errno.ENOENT)}. hint: choose another --out")
+    _require_folder(out)
     if not dry_run:
         with output_file(out) as temporary:
             pq.write_table(table, temporary)
-    result = {"would_write" if dry_run else "written": str(out), "rows": table.num_rows, "columns": table.schema.names}
-    print_result(result, as_json)
+    _print_written(out, table.num_rows, table.schema, dry_run, as_json)
+
+
+def _require_folder(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise InputError(f"{out} cannot be written: {os.strerror(errno.ENOENT)}. hint: choose another --out")
+
+
+def _print_written(out: Path, rows: int, schema: pa.Schema, dry_run: bool, as_json: bool) -> None:
+    written = "would_write" if dry_run else "written"
+    print_result({written: str(out), "rows": rows, "columns": schema.names}, as_json)
 
 
 def _sample_batches(project: Project, log: Log, shard: int, end: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:
