@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -222,6 +223,27 @@ def test_a_dry_run_of_export_counts_what_it_would_write_and_writes_nothing(shop,
     assert planned == {"would_write": written.pop("written"), **written}
     assert written["rows"] == len(pd.read_parquet(out))
     out.unlink()
+
+
+def test_exported_weights_are_those_of_the_rows(shop, evening):
+    out = shop / "weights.parquet"
+    springtide(shop, "export", "weights", "item", "--format", "fp32", "--out", out)
+    weights = pd.read_parquet(out)
+    springtide(shop, "export", "rows", "item", "--out", out)
+    rows = pd.read_parquet(out)
+    assert weights["key"].tolist() == rows["key"].tolist()
+    assert np.stack(weights["weights"]).tobytes() == np.stack(rows["weights"]).tobytes()
+
+
+def test_weights_of_a_table_that_the_version_has_in_another_form_are_refused(shop, evening, tmp_path):
+    copied = shutil.copytree(shop, tmp_path / "shop")
+    config = copied / "springtide.toml"
+    text = config.read_text()
+    assert "dim = 8" in text
+    config.write_text(text.replace("dim = 8", "dim = 12"))
+    refused = call("export", "weights", "item", "--out", tmp_path / "x.parquet", "--project", copied)
+    assert (refused.code, (tmp_path / "x.parquet").exists()) == (3, False)
+    assert re.search(r"has of table item dim 8 in \d+ bytes a row, the configuration dim 12 in", refused.err)
 
 
 def test_no_command_prints_a_time_in_another_form_or_a_key_that_a_script_rounds(shop, evening):

@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def up(
     names: Names = None,
     with_store: Annotated[
-        bool, typer.Option("--with-store", help='Also an S3 server, for [files] url = "s3://springtide/PREFIX".')
+        bool, typer.Option("--with-store", help='Also an S3 server, for files.url = "s3://springtide/PREFIX".')
     ] = False,
     project: ProjectFolder = HERE,
     dry_run: DryRun = False,
