@@ -14,12 +14,12 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
 from pipeline.configuration.project import Project
-from pipeline.errors import ConfigError, InputError
+from pipeline.errors import ConfigError, FencedError, InputError
 from pipeline.features.plan import FeaturePlan
 from pipeline.ingest.ledger import CHUNK_HEADER, FILE_HEADER
 from pipeline.logs.interface.log import Fence, Log, read_to_end
@@ -41,8 +41,10 @@ class ItemReport:
     """Files that were appended before."""
 
 
-def ingest_items(project: Project, log: Log | None, paths: Sequence[Path], again: bool = False) -> ItemReport:
-    """Append the changes of all files in their order; with `log` None nothing is appended.
+def ingest_items(
+    project: Project, log: Log, paths: Sequence[Path], again: bool = False, dry_run: bool = False
+) -> ItemReport:
+    """Append the changes of all files in their order; a dry run appends nothing and reports the same.
 
     With `again`, files that were appended before are appended once more.
 
@@ -62,42 +64,65 @@ def ingest_items(project: Project, log: Log | None, paths: Sequence[Path], again
     for first in range(0, len(lines), _ITEMS_AT_ONCE):
         _check(plan, lines[first : first + _ITEMS_AT_ONCE], now_ms)
     known = []
-    fence = None if log is None else log.acquire_fence(topic, 0)
+    fence = None if dry_run else log.acquire_fence(topic, 0)
     kept_as = None if config.recall.items is None else column  # a removal that is forgotten leaves the file's item
     for path, of_file in files.items():
         records = [(key_of(change.name), encode_change(change, kept_as)) for _, change in of_file]
-        digest = hashlib.sha256(contents[path]).hexdigest()
-        if log is not None and fence is not None and records and not _append(log, fence, digest, records, again):
+        progress = _progress(log, topic, hashlib.sha256(contents[path]).hexdigest())
+        if records and not again and progress.appended == len(records):
             known.append(path)
+        elif fence is not None:
+            _append(log, fence, progress.again() if progress.appended == len(records) else progress, records, path)
     changes = [change for path, of_file in files.items() if path not in known for _, change in of_file]
     removed = sum(change.columns is None for change in changes)
     return ItemReport(len(changes) - removed, removed, tuple(known))
 
 
-def _append(log: Log, fence: Fence, digest: str, changes: Sequence[tuple[bytes, bytes]], again: bool) -> bool:
-    """Append the changes of a file, keys and values, that are not in the topic; whether there were any."""
-    key = f"file {digest}".encode()
-    run, appended = _progress(log, fence.topic, key)
-    if again and appended == len(changes):
-        run, appended = run + 1, 0
-    any_left = appended < len(changes)
+@dataclass(frozen=True)
+class _Progress:
+    """The number of the last ingest of the file with this digest, and how many of its changes are in the topic."""
+
+    digest: str
+    run: int
+    appended: int
+
+    @property
+    def key(self) -> bytes:
+        """That of the records with the progress of the file."""
+        return f"file {self.digest}".encode()
+
+    def again(self) -> "_Progress":
+        """That of the next ingest of the file, before it appends."""
+        return replace(self, run=self.run + 1, appended=0)
+
+
+def _append(log: Log, fence: Fence, progress: _Progress, changes: Sequence[tuple[bytes, bytes]], path: Path) -> None:
+    """Append the changes of a file, keys and values, that are not in the topic. Raises FencedError."""
+    appended = progress.appended
     while appended < len(changes):
         some = _at_once(changes[appended : appended + _ITEMS_AT_ONCE])
+        own = {FILE_HEADER: f"{progress.digest}-{progress.run}", CHUNK_HEADER: str(appended + len(some))}
+        keys, values = zip(*some, (progress.key, _NO_CHANGE), strict=True)
+        try:
+            log.append(fence.topic, 0, values, fence=fence, headers=[*({} for _ in some), own], keys=keys)
+        except FencedError:
+            raise FencedError(
+                f"{path} is appended up to change {appended} of {len(changes)}: another ingest of items of topic "
+                f"{fence.topic} began later, another process writes this partition now. "
+                "hint: run this again after that one has ended, it appends the rest"
+            ) from None
         appended += len(some)
-        own = {FILE_HEADER: f"{digest}-{run}", CHUNK_HEADER: str(appended)}
-        keys, values = zip(*some, (key, _NO_CHANGE), strict=True)
-        log.append(fence.topic, 0, values, fence=fence, headers=[*({} for _ in some), own], keys=keys)
-    return any_left
 
 
-def _progress(log: Log, topic: str, key: bytes) -> tuple[int, int]:
-    """The number of the last ingest of the file with this key, and how many of its changes are in the topic."""
-    run, appended = 1, 0
+def _progress(log: Log, topic: str, digest: str) -> _Progress:
+    """How much of the file with this digest is in the topic; nothing of it if there is no such topic."""
+    progress = _Progress(digest, 1, 0)
     for records in read_to_end(log, topic, 0):
         for record in records:
-            if record.key == key and CHUNK_HEADER in record.headers:
-                run, appended = int(record.headers[FILE_HEADER].partition("-")[2]), int(record.headers[CHUNK_HEADER])
-    return run, appended
+            if record.key == progress.key and CHUNK_HEADER in record.headers:
+                run, appended = record.headers[FILE_HEADER].partition("-")[2], record.headers[CHUNK_HEADER]
+                progress = replace(progress, run=int(run), appended=int(appended))
+    return progress
 
 
 def _at_once(changes: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:

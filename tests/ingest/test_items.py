@@ -50,6 +50,17 @@ def test_a_dry_run_appends_nothing(project):
     assert appended(project) == []
 
 
+def test_a_dry_run_says_what_was_appended_before(project):
+    path = written(project, *LINES)
+    dry = ("ingest", "items", path, "--project", project.root, "--json", "--dry-run")
+    call("ingest", "items", path, "--project", project.root)
+    before = call(*dry)
+    assert json.loads(before.out) == {"would_put": 0, "would_remove": 0}
+    assert f"{path} was appended before" in before.err
+    assert json.loads(call(*dry, "--again").out) == {"would_put": 2, "would_remove": 1}
+    assert appended(project) == LINES
+
+
 def test_every_change_is_a_record_with_the_key_of_its_item(project):
     many = [{"item": i} for i in range(2_500)]
     call("ingest", "items", written(project, *many, {"item": 7, "$removed": True}), "--project", project.root)
@@ -175,8 +186,12 @@ def test_an_ingest_that_begins_ends_the_one_before_which_appends_the_rest_later(
     path = project.root / "items.jsonl"
     path.write_text("".join(f'{{"item": {i}}}\n' for i in range(2_500)))
     open_log(project).create_topic("goods", 1)
-    with pytest.raises(FencedError, match="another process writes this partition now"):
+    with pytest.raises(FencedError, match="another process writes this partition now") as ended:
         ingest_items(project, Overtaken(project.logs, project.clock), [path])
+    assert str(ended.value).startswith(
+        f"{path} is appended up to change 1000 of 2500: another ingest of items of topic goods"
+    )
+    assert "hint: run this again after that one has ended" in str(ended.value)
     assert appended(project) == [{"item": i} for i in range(2_500)]
     assert ingest_items(project, open_log(project), [path]).known == (path,)
     assert ingest_items(project, open_log(project), [path], again=True).put == 2_500

@@ -96,7 +96,7 @@ def items(
     """
     opened = open_project(project)
     with user_output_on_stderr():
-        report = ingest_items(opened, None if dry_run else open_log(opened), files, again)
+        report = ingest_items(opened, open_log(opened), files, again, dry_run)
     for path in report.known:
         print_message(f"{path} was appended before, nothing of it is appended now. hint: --again")
     names = ("would_put", "would_remove") if dry_run else ("put", "removed")
