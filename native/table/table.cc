@@ -390,14 +390,23 @@ std::vector<uint64_t> Table::keys_before() const {
 
 // Most rows are as they were and need no search in the history.
 void Table::rows_before(std::span<const uint64_t> keys, std::byte* out, uint8_t* cold) const {
-    each_row<CellOf>(keys, 1, [&](size_t i, uint32_t row) {
-        cold[i] = row == kNoRow && cold_.size() != 0 && cold_.find(keys[i]) != nullptr;
-        if (cold[i]) return;
-        const bool resident = row != kNoRow && !created_.is_set(row);
-        const std::byte* from = !resident || preserved_.is_set(row) ? history_.find(keys[i]) : nullptr;
-        if (from == nullptr && !resident) reject("row", keys[i], "none at that time", "a key that had a row");
-        std::memcpy(out + i * row_bytes(), from == nullptr ? packed(row) : from, row_bytes());
-    });
+    std::vector<uint32_t> rows(keys.size());
+    find(keys, rows.data());
+    const auto resident = [&](size_t i) { return rows[i] != kNoRow && !created_.is_set(rows[i]); };
+    const auto as_it_was = [&](size_t i) { return resident(i) && !preserved_.is_set(rows[i]); };
+    for (size_t i = 0; i < keys.size(); ++i) {
+        const size_t ahead = i + kPrefetchDistance, farther = ahead + kPrefetchDistance;
+        if (farther < keys.size() && !as_it_was(farther)) history_.prefetch(keys[farther]);
+        if (ahead < keys.size()) {
+            if (as_it_was(ahead)) prefetch(rows[ahead]);
+            else history_.prefetch_row(keys[ahead]);
+        }
+        cold[i] = rows[i] == kNoRow && cold_.size() != 0 && cold_.find(keys[i]) != nullptr;
+        if (cold[i]) continue;
+        const std::byte* from = as_it_was(i) ? packed(rows[i]) : history_.find(keys[i]);
+        if (from == nullptr && !resident(i)) reject("row", keys[i], "none at that time", "a key that had a row");
+        std::memcpy(out + i * row_bytes(), from == nullptr ? packed(rows[i]) : from, row_bytes());
+    }
 }
 
 void Table::settle(uint64_t touched_sum) {

@@ -17,7 +17,7 @@ from tests.benchmarks import peers
 from tests.benchmarks.harness.isolated import one_round, peer_rate, process
 from tests.benchmarks.harness.report import Figure, Result, print_machine, print_missed, print_results, write_results
 
-STAGES = ("ingest", "join", "trainer", "batch", "chain", "freshness", "recall_freshness", "growth")
+STAGES = ("ingest", "join", "trainer", "batch", "chain", "freshness", "recall_freshness", "growth", "pipeline_depth")
 """Of the pipeline, and the pipeline as a whole."""
 ROWS = ("looked_up_rows", "commit", "versions", "tiers", "store", "quantizer", "codec")
 """In memory, in versions, on disk, and as they are published."""
@@ -38,7 +38,7 @@ MODELS = (
 NATIVE = ("keys", "unique", "sketch", "kafka", "recall")
 """Native parts, each with a separate peer in the same process."""
 _FOLDERS = {"stages": STAGES, "rows": ROWS, "models": MODELS}
-ONE_ROUND = ("growth", "tiers", "recall_freshness", "looked_up_rows", "recall", "versions", *MODELS)
+ONE_ROUND = ("growth", "pipeline_depth", "tiers", "recall_freshness", "looked_up_rows", "recall", "versions", *MODELS)
 """Long ones, for which a second round adds little."""
 
 

@@ -26,7 +26,7 @@ _PEERS = (
 
 def measure(folder: Path, quick: bool) -> list[Figure]:
     rows = 50_000 if quick else 600_000
-    found = _learn_twice(folder, 4 if quick else 26, rows)
+    found = learn_twice(folder, 4 if quick else 26, rows)
     figures = [
         Figure("batch, growing", found["growing"].rate, "samples/s", found["growing"].sizes, least_ratio=0.5),
         Figure("batch, warm", found["warm"].rate, "samples/s", found["warm"].sizes, least_ratio=0.7),
@@ -51,8 +51,9 @@ class _Pass:
         self.outside_core_ms = self.sizes["core-ms outside TensorFlow"]
 
 
-def _learn_twice(folder: Path, fields: int, rows: int) -> dict[str, _Pass]:
-    project = stream_project(folder, fields)
+def learn_twice(folder: Path, fields: int, rows: int, **train: Any) -> dict[str, _Pass]:
+    """What growing and warm batches took, with settings of `[train]`."""
+    project = stream_project(folder, fields, train={"commit_every_s": 1.0, **train})
     log, topic = open_log(project), project.config.topics.samples
     append_samples(project, log, seed=1, rows=rows, per_second=50_000)
     first_end = log.end_offset(topic, 0)
