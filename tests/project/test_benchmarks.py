@@ -35,6 +35,14 @@ def test_tiers_are_measured_on_a_small_stream():
     assert memory.value > 0
 
 
+def test_late_rows_are_measured_on_a_small_market_and_stream():
+    loss, growing, warm = one_round("stages.pipeline_depth", quick=True)
+    assert 0 < abs(loss.value) < 5
+    assert growing.value > 0
+    assert warm.value > 0
+    assert warm.sizes["core-ms outside TensorFlow"] > 0
+
+
 def test_two_towers_are_measured_on_a_small_market():
     figures = {figure.what: figure.value for figure in one_round("models.two_towers", quick=True)}
     assert all(0 < value < 1 for what, value in figures.items() if "over plain" not in what)

@@ -29,7 +29,7 @@ _DEPTHS = (1, 2)
 
 
 def measure(folder: Path, quick: bool) -> list[Figure]:
-    seeds, hours, per_hour = (1, 2, 2_000) if quick else (5, 10, 30_000)
+    seeds, hours, per_hour = (1, 2, 8_000) if quick else (5, 10, 30_000)
     losses = np.array(
         [
             [_log_loss(folder / f"{seed} {depth}", seed, hours, per_hour, depth) for depth in _DEPTHS]
