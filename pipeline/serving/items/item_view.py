@@ -6,7 +6,7 @@ by the tower of the version in use, and removed ones leave its index. Rows of em
 computed: those of items during the embedding, those of a user for each request.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from math import ceil
@@ -243,6 +243,7 @@ class ItemView:
             embedding = self._items.embed(change.names, change.put)
             for row, problem in embedding.problems.items():
                 self._source.refuse(change.names[row], problem)
+            self._report_withheld(embedding.items, dict(zip(change.put.ids.tolist(), change.names, strict=True)))
         lost = np.concatenate([change.removed, change.put.ids[list(embedding.problems)]])
         make = None if index is None else index.change(lost, embedding.items)
         with self._lock.writing():  # a search in progress names the items that it found
@@ -307,8 +308,16 @@ class ItemView:
                 if number == 0 and found.items is None:
                     raise ModelError(problem)
                 self._source.report(names[row], problem)
+            self._report_withheld(found.items, catalogue.names)
             if found.items is not None:
                 yield found.items
+
+    def _report_withheld(self, items: EmbeddedItems | None, names: Mapping[int, ItemName]) -> None:
+        """Log the items, named by id, that an index withholds although they have a vector."""
+        for id in with_direction(items, self._normalised)[1].tolist():
+            hint = "hint: it was all zeros, or its square exceeded 32 bits"
+            problem = f"the vector of item {names[id]!r} has length 0, wanted 1 (towers.normalise). {hint}"
+            self._source.report(names[id], problem)
 
     def _built(self, items: Iterator[EmbeddedItems]) -> ItemIndex:
         """An index of items; of the dimension before if there are none."""

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline.errors import LogError, ModelError
 from pipeline.ingest.items import ingest_items
@@ -335,8 +336,12 @@ def test_an_item_whose_vector_overflows_before_it_is_normalised_is_withheld(tmp_
     towers = {"name": "label", "loss": "in_batch", "towers": {"item_column": "item", "normalise": True}}
     world = World(tmp_path, labels=[towers])
     world.append({"item": 7, "price": 1e30}, {"item": 8, "price": 1.0})
-    world.view.admit()
-    world.view.refresh()
+    with capture_logs() as logged:
+        world.view.admit()
+        world.view.refresh()
+    assert {(each["item"], each["problem"].partition(",")[0]) for each in logged if "item" in each} == {
+        (7, "the vector of item 7 has length 0")
+    }
     assert {7, 8} & world.names() == {8}
     world.append({"item": 7, "price": 1.0}, {"item": 8, "price": 1e30})
     world.view.admit()
