@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from pipeline.cli.commands.data import dead_letters, ingest, skip, topics
 from pipeline.cli.commands.jobs import cluster, create, run, status, stop
-from pipeline.cli.commands.model import change, export, importance, precision, quarantine, recall, show
+from pipeline.cli.commands.model import change, durable, export, importance, precision, quarantine, recall, show
 from pipeline.cli.release import release
 from pipeline.cli.terminal.output import writing_stdout
 
@@ -54,8 +54,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _PARTS = (
-    create, ingest, run, stop, status, show, recall, importance, precision, change, quarantine, skip, dead_letters,
-    export, topics, cluster,
+    create, ingest, run, stop, status, show, recall, importance, precision, change, durable, quarantine, skip,
+    dead_letters, export, topics, cluster,
 )  # fmt: skip
 for part in _PARTS:
     part.register(app)

@@ -13,12 +13,14 @@ from pipeline.configuration.project import Project
 from pipeline.demo.folder import fresh_folder
 from pipeline.demo.hourly_pipeline import HourlyPipeline
 from pipeline.demo.scenario import Scenario
+from pipeline.logs.open import open_log
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.export import served_table
 from pipeline.serving.replica import Replica
 from pipeline.trainer.commit.full_on_command import publish_full
 from pipeline.versions.deltas.served_view import build_served_view
+from pipeline.versions.ledger.topic import LedgerTopic
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 
@@ -91,7 +93,7 @@ def serves_version(replica: Replica, project: Project, id: VersionId) -> bool:
 
 
 def branch_without_rollback(
-    pipeline: HourlyPipeline, out: Path, topics: Sequence[str] = ("deltas", "notices")
+    pipeline: HourlyPipeline, out: Path, topics: Sequence[str] = ("deltas", "notices", "ledger")
 ) -> Project:
     """A project with a copy of CURRENT that trains on the same samples and has separate versions and `topics`.
 
@@ -101,12 +103,17 @@ def branch_without_rollback(
     root = fresh_folder(out / "without-rollback")
     for name in ("springtide.toml", "model.py"):
         shutil.copy(original.root / name, root / name)
-    shutil.copytree(original.versions, root / original.config.state_dir / original.versions.name)
+    copied = root / original.config.state_dir / original.versions.name
+    shutil.copytree(original.versions, copied, ignore=shutil.ignore_patterns("ledger"))  # backups are of its topic
     names = original.config.topics
     branch_topics = names.model_copy(update={topic: f"{getattr(names, topic)}-without-rollback" for topic in topics})
     logs = original.config.logs.model_copy(update={"path": str(original.logs)})
     config = original.config.model_copy(update={"topics": branch_topics, "logs": logs})
     project = Project(root, config, original.clock)
-    with closing(VersionStore(project)) as store:
-        publish_full(project, pipeline.log, store, 0)
+    with closing(open_log(project)) as log:
+        LedgerTopic(log, branch_topics.ledger, config.logs.shards).begin(
+            LedgerTopic(log, names.ledger, config.logs.shards).snapshots()
+        )
+        with closing(VersionStore(project, log)) as store:
+            publish_full(project, log, store, 0)
     return project

@@ -1,9 +1,10 @@
 """Carries out a rollback. Nothing is deleted: training and serving continue from the target in a new generation.
 
 Each step is durable before the next begins and may be repeated: the set of keys of a selection, if it has one; plan,
-new generation, fence of the trainers and quarantine, in one transaction; for each shard a version of the new
-generation that equals the target and carries a reverse delta, the target's values of every key touched since; that
-delta as a published file and in the deltas topic; CURRENT of all shards, in one transaction; the announcement.
+new generation and quarantine, in one record of the ledger; the fence of the trainers, and CURRENT of each shard as it
+is then; for each shard a version of the new generation that equals the target and carries a reverse delta, the target's
+values of every key touched since; that delta as a published file and in the deltas topic; CURRENT of all shards, in one
+record; the announcement.
 `ARCHITECTURE.md`, "The steps of a rollback", has them with what comes before and after.
 """
 
@@ -22,8 +23,8 @@ from pipeline.rollback.reverse import ReverseContent, reverse_content
 from pipeline.versions.deltas.delta import complete_delta, decode_delta, encode_delta
 from pipeline.versions.deltas.delta_version import DeltaVersion, holds_delta
 from pipeline.versions.deltas.published_files import write_published
-from pipeline.versions.ledger.rollback_rows import RollbackRecord
-from pipeline.versions.ledger.version_rows import StagedVersion
+from pipeline.versions.ledger.rollback_record import RollbackRecord
+from pipeline.versions.ledger.staged_version import StagedVersion
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store.version_store import VersionStore
 
@@ -71,7 +72,7 @@ def roll_back(project: Project, log: Log, plan: RollbackPlan) -> RollbackReport:
         DamagedError: a file of the target is missing or damaged, or the keys touched since cannot be determined.
             Nothing has changed.
     """
-    with closing(VersionStore(project)) as store:
+    with closing(VersionStore(project, log)) as store:
         # Unreadable files are found, and the slow reads are done, before any trainer is fenced.
         prepared = {}
         for shard in plan.shards:
@@ -95,7 +96,7 @@ def _check_deltas(project: Project, log: Log, current: VersionId) -> None:
 
 def finish_rollbacks(project: Project, log: Log) -> list[RollbackReport]:
     """Complete unfinished rollbacks, earliest first; returns one report for each."""
-    with closing(VersionStore(project)) as store:
+    with closing(VersionStore(project, log)) as store:
         return [_finish(project, log, store, record, {}) for record in store.ledger.unfinished_rollbacks()]
 
 
@@ -108,6 +109,7 @@ def _finish(
 ) -> RollbackReport:
     """Continue from the durable plan; `prepared` holds reverse contents by the version that was CURRENT at planning."""
     if record.state == "planned":
+        record = store.ledger.fence_rollback(record)
         commits = []
         for shard, current in sorted(record.currents.items()):
             reverse = prepared.get(current) or reverse_content(project, log, store, record.targets[shard], current)

@@ -119,7 +119,7 @@ def plan_rollback(
     """
     if (before_ms is None) == (to is None):
         raise RollbackError("rollback needs a time or a version, not both. run: springtide rollback --before TIME")
-    with closing(VersionStore(project)) as store:
+    with closing(VersionStore(project, log)) as store:
         if to is not None:
             before_ms = store.ledger.version(to).last_at_ms + 1
         assert before_ms is not None

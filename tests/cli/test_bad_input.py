@@ -85,7 +85,7 @@ def test_a_full_disk_loses_nothing(shop, calm, no_larger_file, command, limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert done.code in (4, 11), done
     assert len(done.err.splitlines()) == 1
-    assert {"samples": "partition samples/0", "train": str(shop)}[command] in done.err
+    assert {"samples": "partition samples/0", "train": "partition ledger/0"}[command] in done.err
     assert "hint: " in done.err
     springtide(shop, "run", "all", "--until-end")
     pd.testing.assert_frame_equal(samples_of(shop), samples_of(calm))

@@ -1,10 +1,13 @@
 """Times, offsets and reasons on the command line are checked before anything is written; rehearsals write nothing."""
 
+from contextlib import closing
+
 import pytest
 
 from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
-from pipeline.versions.store.version_store import VersionStore
+from pipeline.versions.ledger.quarantine import Quarantine
+from pipeline.versions.ledger.records import FORMAT, Quarantined, encode_record
 from tests.support.command.command_line import call, feed, make_events, make_shop, springtide
 
 TOO_LATE = ["253402300800000", "1767229200000000", "9" * 20, "9" * 5000]
@@ -62,12 +65,9 @@ def test_a_version_that_cannot_be_is_refused(shop, version):
 
 
 def test_a_quarantine_with_a_time_too_late_that_an_earlier_release_has_stored_is_listed(shop):
-    store = VersionStore(Project.open(shop))
-    with store.ledger._database.transaction() as connection:
-        connection.execute(
-            "INSERT INTO quarantine (reason, from_ms, to_ms, added_at_ms) VALUES ('old', 0, 253402300800000, 0)"
-        )
-    store.close()
+    old = Quarantined(quarantine=Quarantine(1, "old", times_ms=(0, 253402300800000)))
+    with closing(open_log(Project.open(shop))) as log:
+        log.append("ledger", 1, [encode_record(old)], headers=FORMAT)
     (row,) = in_force(shop)
     assert row["to"] == "253402300800000 ms"
 

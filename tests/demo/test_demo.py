@@ -62,7 +62,10 @@ def test_the_target_of_the_rollback_has_learned_from_nothing_the_bots_did(demo, 
 
 
 def test_the_branch_without_rollback_begins_with_a_full_of_every_row(demo):
-    branch = Project.open(demo[2] / "without-rollback")
+    written, original = Project.open(demo[2] / "without-rollback"), Project.open(demo[2] / "project")
+    topics = written.config.topics.model_copy(update={"ledger": "ledger-without-rollback"})
+    logs = written.config.logs.model_copy(update={"path": str(original.logs)})
+    branch = replace(written, config=written.config.model_copy(update={"topics": topics, "logs": logs}))
     manifests = [
         read_delta_manifest(local_file(path)) for path in path_of(branch.published).glob("g*/s0-of-1/full-*.json")
     ]

@@ -242,8 +242,7 @@ def _publish(project: Project) -> Any:
 
 def _restore(project: Project) -> Any:
     """The ledger, lost and restored from its backup."""
-    for part in ("", "-wal", "-shm"):
-        (project.versions / f"ledger.sqlite{part}").unlink(missing_ok=True)
+    shutil.rmtree(project.logs / project.config.topics.ledger, ignore_errors=True)
     restored = restore_ledger(project)
     # How many versions the backup lacked depends on the readers before, which may have stopped at the flip.
     return restored.generation, restored.current, restored.quarantines

@@ -143,7 +143,8 @@ def test_open_log_creates_every_topic_with_its_partitions(tmp_path, clock):
     log = open_log(project)
     assert {t: log.partitions(t) for t in log.topics()} == partition_counts(project.config)
     assert partition_counts(project.config) == {
-        "impressions": 3, "clicks": 3, "samples": 2, "dead-letters": 2, "deltas": 2, "notices": 1, "schemas": 1,
+        "impressions": 3, "clicks": 3, "samples": 2, "dead-letters": 2, "deltas": 2, "ledger": 3, "notices": 1,
+        "schemas": 1,
     }  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Masks of quarantines: ranges, conditions and keys together."""
 
+from contextlib import closing
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,8 +10,8 @@ from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.logs.events.sample_block import sample_schema
 from pipeline.quarantine.sample_mask import Choice, SampleMask
-from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.ledger.quarantine import ANY_TIME_MS, Quarantine, Selection
+from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
 from tests.support.world.key_files import CONFIG, file_of
 
@@ -26,9 +28,8 @@ def project(tmp_path):
 
 @pytest.fixture
 def ledger(project):
-    opened = Ledger(project.versions / "ledger.sqlite", project.clock)
-    yield opened
-    opened.close()
+    with closing(VersionStore(project)) as store:
+        yield store.ledger
 
 
 def masked(project, ledger):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -325,7 +326,10 @@ def test_undone_versions_are_removed_together_once_they_are_old(tmp_path):
     listed = []
     for more in (3, 1):
         scene.commit(more)
-        VersionStore(scene.project).retain(0, scene.worlds[0].at_ms)
+        with closing(VersionStore(scene.project)) as trainer:
+            trainer.raise_epoch(0)
+            trainer.retain(0, scene.worlds[0].at_ms)
+        scene.restart()
         listed.append([v.id.sequence for v in scene.store.versions(0) if v.id.generation == 0])
     assert listed == [[1, 2, 3, 4, 5, 6], [1, 2, 3]]
     scene.close()

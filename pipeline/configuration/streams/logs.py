@@ -91,6 +91,8 @@ class Topics(Section):
     """Events set aside."""
     deltas: TopicName = "deltas"
     """Deltas for serving, one partition per shard."""
+    ledger: TopicName = "ledger"
+    """Versions, CURRENT, rollbacks, quarantines: one partition per shard, and one for what concerns all."""
     notices: TopicName = "notices"
     """CloudEvents about versions and rollbacks."""
 

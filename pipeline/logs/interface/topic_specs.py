@@ -69,6 +69,7 @@ def topic_specs(config: Config) -> list[TopicSpec]:
         TopicSpec(names.samples, logs.shards, samples_ms, samples_reason),
         TopicSpec(names.dead_letters, logs.shards, samples_ms, samples_reason),
         TopicSpec(names.deltas, logs.shards, samples_ms, samples_reason),
+        TopicSpec(names.ledger, logs.shards + 1, None, "its writers remove what their snapshots hold"),
         TopicSpec(names.notices, 1, samples_ms, samples_reason),
         TopicSpec(SCHEMAS_TOPIC, 1, None, "events of any age need their schema"),
         *([] if items is None else [TopicSpec(items, 1, None, "an item of any age may be recalled", compacted=True)]),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pipeline.configuration.model.training import Publish
 from pipeline.errors import VersionError
 from pipeline.versions.deltas.delta import Delta, Level, decode_delta
-from pipeline.versions.ledger.published_table import PublishedPointer
+from pipeline.versions.ledger.published_pointers import PublishedPointer
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 

@@ -16,7 +16,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import HaltedError, RecordError
 from pipeline.process.instant import format_instant
 from pipeline.trainer.batch.batches import Batch, SamplePosition
-from pipeline.versions.ledger.halt import HaltTable
+from pipeline.versions.ledger.halt_table import HaltTable
 
 _RECORD = ".record"
 _DIGITS = 16

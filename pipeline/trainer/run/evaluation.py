@@ -74,7 +74,7 @@ def evaluate_shards(project: Project, log: Log, ids: Sequence[VersionId], count:
 
     Raises as `Evaluation`.
     """
-    with closing(VersionStore(project)) as versions:
+    with closing(VersionStore(project, log)) as versions:
         evaluation = Evaluation(project, log, versions)
         for id in ids:
             yield evaluation.score(id, count)

@@ -14,7 +14,7 @@ from pipeline.logs.interface.log import Log
 from pipeline.rollback.act import finish_rollbacks, roll_back
 from pipeline.rollback.plan import RollbackPlan, plan_rollback
 from pipeline.trainer.validation.gate.gate import GATE, without_evidence
-from pipeline.versions.ledger.rollback_rows import RollbackRecord
+from pipeline.versions.ledger.rollback_record import RollbackRecord
 from pipeline.versions.state import VersionSummary
 from pipeline.versions.store.version_store import VersionStore
 

@@ -35,7 +35,7 @@ class TrainJob:
         self, project: Project, log: Log, *, stop: threading.Event | None = None, migrate: bool = False
     ) -> None:
         self.project, self.log, self.stop = project, log, stop or threading.Event()
-        self._versions, shards = VersionStore(project), range(project.config.logs.shards)
+        self._versions, shards = VersionStore(project, log), range(project.config.logs.shards)
         self._sessions = [ShardSession(project, log, self._versions, shard, migrate=migrate) for shard in shards]
         self._trained_to: list[int] = []
         self._ends: list[int] = []

@@ -121,7 +121,7 @@ def search_prices(
     Raises as `Evaluation.by_rows`, and InputError for an unknown label or a version without a price.
     """
     scored = _label_of(project, label)
-    with closing(VersionStore(project)) as versions:
+    with closing(VersionStore(project, log)) as versions:
         evaluation = Evaluation(project, log, versions)
         shards = [_ShardScores.of(project, evaluation.by_rows(id, count), scored, advance) for id in ids]
     own = np.concatenate([shard.own.losses for shard in shards])

@@ -53,7 +53,7 @@ class ShardThread:
 
     def __init__(self, project: Project, log: Log, shard: int, abandoned_after_s: float = _ABANDONED_AFTER_S) -> None:
         """Start at once; end if `keep_alive` is not called for `abandoned_after_s`."""
-        self._clock, self._session = project.clock, ShardSession(project, log, VersionStore(project), shard)
+        self._clock, self._session = project.clock, ShardSession(project, log, VersionStore(project, log), shard)
         self._abandoned_after_s = abandoned_after_s
         self._failure: BaseException | None = None
         self._ended, self._stop = threading.Event(), threading.Event()

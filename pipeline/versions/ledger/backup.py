@@ -1,71 +1,46 @@
-"""The backup of the ledger: one container beside it, replaced after every change but commits and epochs.
+"""Backups of the ledger, beside the files of versions: the state of each partition after every record but commits.
 
 Version files describe themselves, so commits after the backup are found again (`store/restore_ledger.py`). Quarantines,
-generations, halts, published pointers and what retention dropped exist nowhere else. A ledger that has fewer of them
-than its backup has lost transactions: it is an older copy, or the end of its write-ahead log was damaged.
+rollbacks, pins and halts stand nowhere else.
 """
 
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 from pipeline.errors import DamagedError
-from pipeline.files.folder import local_file
+from pipeline.files.interface import StoredFile, StoredFolder
 from pipeline.formats.container import Container, Kind, write_container
+from pipeline.versions.ledger.records import LedgerRecord, encode_record, parse_record
 
-BACKUP_NAME = "ledger.backup"
-_NEVER_REMOVED = {
-    "quarantines": "SELECT count(*) FROM quarantine",
-    "removed quarantines": "SELECT count(removed_at_ms) FROM quarantine",
-    "halts": "SELECT count(*) FROM halted",
-    "cleared halts": "SELECT count(cleared_at_ms) FROM halted",
-    "rollbacks": "SELECT count(*) FROM rollback",
-    "generations": "SELECT count(*) FROM generation",
-}
-"""What a ledger only gets more of."""
-_ROLLBACK_JOURNAL = b"\x01\x01"
-"""Bytes 18 and 19 of a SQLite file without a write-ahead log, which a file in memory cannot have."""
-_BACKUP = Kind(b"ledg", "restore ledger.sqlite from a copy of the folder")
+_BACKUP = Kind(b"ledg", "restore the file from a copy of its folder", format=4)
 
 
-def write_backup(folder: Path, content: bytes) -> None:
-    """Replace the backup in the versions folder by `content`, a complete ledger file. Raises VersionError."""
-    write_container(local_file(folder / BACKUP_NAME), _BACKUP, {}, {"ledger": content})
+@dataclass(frozen=True)
+class LedgerBackup:
+    """The backups of a project, a file for each partition in `folder`."""
 
+    folder: StoredFolder
 
-def read_backup(folder: Path) -> bytes:
-    """The ledger file in the backup. Raises DamagedError."""
-    path = folder / BACKUP_NAME
-    try:
-        with Container.open(local_file(path), _BACKUP) as backup:
-            return backup.section("ledger")
-    except FileNotFoundError:
-        raise DamagedError(f"{path} is missing. hint: {_BACKUP.fix}") from None
+    def write(self, partition: int, ends_at: int, snapshot: LedgerRecord) -> None:
+        """Replace the backup of a partition, which ends at the offset `ends_at`. Raises VersionError."""
+        header, sections = {"ends_at": ends_at}, {"snapshot": encode_record(snapshot)}
+        write_container(self._file(partition), _BACKUP, header, sections)
 
+    def exists(self, partition: int) -> bool:
+        """Whether there is one."""
+        try:
+            self._file(partition).describe()
+        except FileNotFoundError:
+            return False
+        return True
 
-def counts_in_backup(folder: Path) -> Mapping[str, int]:
-    """How many of each kind of entry the backup has; nothing if it is missing or damaged.
+    def read(self, partition: int) -> tuple[int, LedgerRecord]:
+        """The offset at which a partition ended, and its snapshot. Raises DamagedError."""
+        stored = self._file(partition)
+        try:
+            with Container.open(stored, _BACKUP) as file, file.parsing():
+                return int(file.header["ends_at"]), parse_record(file.section("snapshot"), file.name)
+        except FileNotFoundError:
+            raise DamagedError(f"the backup {stored} is missing. hint: {_BACKUP.fix}") from None
 
-    Call it before `fewer_than`: other processes change the ledger first.
-    """
-    try:
-        content = read_backup(folder)
-        with closing(sqlite3.connect(":memory:")) as connection:
-            connection.deserialize(content[:18] + _ROLLBACK_JOURNAL + content[20:])
-            return _counts(lambda query: connection.execute(query).fetchall())
-    except (DamagedError, sqlite3.Error):
-        return {}
-
-
-def fewer_than(counts: Mapping[str, int], read: Callable[[str], Sequence[Any]]) -> str | None:
-    """What the ledger that `read` queries has fewer of than its backup had; None if nothing."""
-    found = _counts(read)
-    return next(
-        (f"{found[kind]} {kind}, its backup {count}" for kind, count in counts.items() if found[kind] < count), None
-    )
-
-
-def _counts(read: Callable[[str], Sequence[Any]]) -> Mapping[str, int]:
-    return {kind: int(read(query)[0][0]) for kind, query in _NEVER_REMOVED.items()}
+    def _file(self, partition: int) -> StoredFile:
+        return self.folder / f"{partition}.backup"

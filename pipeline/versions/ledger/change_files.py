@@ -5,9 +5,8 @@ version is restored from a chain of such files, in which each begins where the o
 preferred, so the chain is short, whatever the number of versions.
 """
 
-import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import DamagedError
@@ -67,31 +66,3 @@ class ChangeFiles:
 
 def _begin(file: ChangeFile) -> int:
     return file.after.sequence if file.after else 0
-
-
-def change_file_of(row: sqlite3.Row) -> ChangeFile:
-    """The file stored in a row."""
-    shard, shards = row["shard"], row["shards"]
-    after = None
-    if row["after_sequence"] is not None:
-        after = VersionId(row["after_generation"], shard, shards, row["after_sequence"])
-    upto = VersionId(row["generation"], shard, shards, row["sequence"])
-    return ChangeFile(after, upto, row["path"], WrittenFile(row["size_bytes"], row["digest"]))
-
-
-def insert_change_file(connection: sqlite3.Connection, file: ChangeFile) -> None:
-    """Add the row of a file; one with this path is replaced."""
-    after, upto = file.after, file.upto
-    connection.execute("DELETE FROM change_file WHERE path = ?", (file.path,))
-    connection.execute(
-        "INSERT INTO change_file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            file.path, upto.shard, upto.shards, upto.generation, upto.sequence, after.generation if after else None,
-            after.sequence if after else None, *file.file,
-        ),
-    )  # fmt: skip
-
-
-def delete_change_files(connection: sqlite3.Connection, paths: Sequence[str]) -> None:
-    """Delete the rows of files."""
-    connection.executemany("DELETE FROM change_file WHERE path = ?", [(path,) for path in paths])

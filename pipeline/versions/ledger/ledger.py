@@ -1,58 +1,34 @@
 """The ledger: which versions exist, which one is CURRENT, who may move it, and what every rollback must preserve.
 
-One SQLite file for all shards of a project. CURRENT moves in one transaction that compares epoch and CURRENT before it
-writes, so a writer that was fenced, even one that paused in between, cannot move it. Reads never take the write lock.
+It is a topic of the log (`topic.py`). CURRENT of a shard moves by one record under the fence of its writer, so a writer
+that was fenced, even one that paused in between, cannot move it; a rollback moves CURRENT of all shards by one record.
 """
 
-import sqlite3
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 
-from pipeline.errors import DamagedError, FencedError, RollbackError, VersionError
+from pipeline.errors import FencedError, RollbackError, VersionError
+from pipeline.logs.interface.log import Log
 from pipeline.process.clock import Clock
-from pipeline.versions.ledger.backup import counts_in_backup, fewer_than, write_backup
-from pipeline.versions.ledger.change_files import (
-    ChangeFile,
-    ChangeFiles,
-    change_file_of,
-    delete_change_files,
-    insert_change_file,
-)
-from pipeline.versions.ledger.database import Database
-from pipeline.versions.ledger.halt import HaltTable
+from pipeline.versions.ledger.backup import LedgerBackup
+from pipeline.versions.ledger.change_files import ChangeFile, ChangeFiles
+from pipeline.versions.ledger.common_state import CommonState
+from pipeline.versions.ledger.halt_table import HaltTable
 from pipeline.versions.ledger.published_table import PublishedTable
-from pipeline.versions.ledger.quarantine import Quarantine, QuarantineTable
-from pipeline.versions.ledger.rollback_rows import RollbackRecord, insert_rollback, rollback_of, update_rollback
-from pipeline.versions.ledger.schema import SCHEMA
-from pipeline.versions.ledger.version_rows import (
-    BY_ID,
-    StagedVersion,
-    delete_version,
-    insert_version,
-    summary_of,
-    version_key,
-)
+from pipeline.versions.ledger.quarantine import Quarantine
+from pipeline.versions.ledger.quarantine_table import QuarantineTable
+from pipeline.versions.ledger.records import Committed, Dropped, Merged, Opened, Pinned, Planned, Touched
+from pipeline.versions.ledger.rollback_record import RollbackRecord
+from pipeline.versions.ledger.shard_view import ShardView
+from pipeline.versions.ledger.staged_version import StagedVersion
+from pipeline.versions.ledger.topic import LedgerTopic
 from pipeline.versions.state import VersionId, VersionSummary
-
-LEDGER_FILE = "ledger.sqlite"
-
-_ANCESTORS = """
-WITH RECURSIVE chain AS (
-    SELECT * FROM version WHERE shard = ? AND generation = ? AND sequence = ?
-    UNION ALL
-    SELECT v.* FROM version v JOIN chain c
-        ON v.shard = c.shard AND v.generation = c.parent_generation AND v.sequence = c.parent_sequence
-    WHERE {follow}
-) SELECT * FROM chain ORDER BY sequence
-"""
-
-
-LEDGER_FIX = "stop the trainer, then run: springtide restore-ledger"
-"""What an operator does about a damaged or lost ledger."""
 
 
 class Ledger:
-    """Thread-safe, and safe with other processes on the same file. Close it before forking.
+    """Thread-safe, and safe with other processes.
+
+    Methods raise LogError if the log is not available, DamagedError if a record is not one of a ledger.
 
     Attributes:
         published: which versions were published as files.
@@ -60,282 +36,279 @@ class Ledger:
         halts: which shards bad data has stopped.
     """
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        """Open the ledger at `path`; without versions beside it, a missing one is created.
+    def __init__(self, log: Log, topic: str, shards: int, clock: Clock, backup: LedgerBackup | None = None) -> None:
+        """The ledger in the topic `topic` of the log, which stays open. Writers give a `backup`."""
+        self._topic, self._clock = LedgerTopic(log, topic, shards, backup), clock
+        self.published = PublishedTable(self._topic, clock)
+        self.quarantines = QuarantineTable(self._topic, clock)
+        self.halts = HaltTable(self._topic, clock)
 
-        Raises:
-            DamagedError: something in it is not as it was written, it is older than its backup, or it is lost and
-                version files lie beside it.
-            VersionError: it cannot be opened.
-        """
-        folder = path.parent
-        counts = counts_in_backup(folder)
-        self._database = Database(
-            path, SCHEMA, LEDGER_FIX, lambda: _refuse_lost(path), lambda content: write_backup(folder, content)
-        )
-        self._clock = clock
-        if lost := fewer_than(counts, self._database.read):
-            self.close()
-            raise DamagedError(f"{path} has lost transactions: it has {lost}. hint: {LEDGER_FIX}")
-        self.published = PublishedTable(self._database, clock, self._last_sequences)
-        self.quarantines = QuarantineTable(self._database, clock)
-        self.halts = HaltTable(self._database, clock)
-
-    def close(self) -> None:
-        self._database.close()
+    def refuse_lost_records(self) -> None:
+        """Raise DamagedError if the backup holds more than the topic."""
+        self._topic.refuse_lost_records()
 
     # Writers and CURRENT.
 
-    def raise_epoch(self, shard: int, shards: int) -> int:
+    def raise_epoch(self, shard: int) -> int:
         """Become the shard's only writer: every earlier epoch is fenced from now on. Returns the new epoch.
 
         Raises RollbackError while a rollback is unfinished: training must not continue from a state that is being
         undone.
         """
-        with self._database.transaction(backup=False) as connection:
-            self._require_no_planned_rollback()
-            return _raise_epoch(connection, shard, shards)
+        with self._topic.reading_common() as state:
+            _require_no_planned(state)  # before it fences a writer
+        epoch = self._acquire(shard)
+        with self._topic.reading_common() as state:
+            _require_no_planned(state)
+        return epoch
 
     def epoch(self, shard: int) -> int:
         """The latest epoch; 0 if the shard never had a writer."""
-        rows = self._database.read("SELECT epoch FROM shard WHERE shard = ?", (shard,))
-        return int(rows[0]["epoch"]) if rows else 0
+        with self._topic.reading(shard) as (state, _):
+            return state.epoch
 
     def current(self, shard: int) -> VersionId | None:
         """The version training continues from; None before the first."""
-        rows = self._database.read("SELECT * FROM shard WHERE shard = ? AND sequence IS NOT NULL", (shard,))
-        return VersionId(rows[0]["generation"], shard, rows[0]["shards"], rows[0]["sequence"]) if rows else None
+        with self._topic.reading(shard) as states:
+            return ShardView(shard, *states).current
 
     def shards(self) -> list[int]:
         """Shards that have a CURRENT, ascending."""
-        rows = self._database.read("SELECT shard FROM shard WHERE sequence IS NOT NULL ORDER BY shard")
-        return [int(row["shard"]) for row in rows]
+        return [shard for shard in range(self._topic.shards) if self.current(shard) is not None]
 
     def generation(self) -> int:
         """The generation of new versions: 0, plus one for each rollback."""
-        return int(self._database.read("SELECT coalesce(max(generation), 0) AS latest FROM generation")[0]["latest"])
+        with self._topic.reading_common() as state:
+            return state.generation
 
     def commit(self, staged: StagedVersion) -> None:
         """Record a version and move CURRENT to it, atomically.
 
         Raises FencedError if the epoch is not the latest or CURRENT is not the version's parent.
         """
-        with self._database.transaction(backup=False) as connection:
-            latest = self.generation()
-            if staged.commit.id.generation != latest:
+        commit, shard = staged.commit, staged.commit.id.shard
+        with self._topic.reading(shard) as (state, common):
+            if commit.id.generation != common.generation:
                 raise FencedError(
-                    f"version {staged.commit.id} is of an earlier generation, the latest is {latest}. "
+                    f"version {commit.id} is of an earlier generation, the latest is {common.generation}. "
                     "hint: the model was rolled back; restart this trainer"
                 )
-            self._move_current(connection, staged, staged.commit.parent)
+            if commit.epoch != state.epoch or not self._topic.holds(shard):
+                raise fenced_by_epoch(commit.id, commit.epoch, state.epoch)
+            version = self._summary(ShardView(shard, state, common), staged, commit.parent)
+            try:
+                self._topic.append(shard, Committed(version=version))
+            except FencedError:
+                raise fenced_by_epoch(commit.id, commit.epoch, self.epoch(shard)) from None
 
     def adopt(self, staged: StagedVersion) -> None:
         """Record a version that was committed after the backup which this ledger was restored from.
 
         Raises FencedError if CURRENT is not its parent.
         """
-        commit = staged.commit
-        with self._database.transaction(backup=False) as connection:
-            _raise_epoch(connection, commit.id.shard, commit.id.shards)
-            connection.execute("UPDATE shard SET epoch = ? WHERE shard = ?", (commit.epoch, commit.id.shard))
-            self._move_current(connection, staged, commit.parent)
+        shard = staged.commit.id.shard
+        self._topic.acquire(shard)
+        with self._topic.reading(shard) as (state, common):
+            version = self._summary(ShardView(shard, state, common), staged, staged.commit.parent)
+            epoch = max(state.epoch, staged.commit.epoch)
+            self._topic.append(shard, Opened(epoch=epoch, shards=self._topic.shards))
+            self._topic.append(shard, Committed(version=version))
 
     # Versions.
 
     def version(self, id: VersionId) -> VersionSummary:
         """The summary of one version. Raises VersionError if it does not exist or was dropped."""
-        rows = self._database.read(f"SELECT * FROM version {BY_ID}", version_key(id))
-        if not rows or int(rows[0]["shards"]) != id.shards:
+        if id.shards != self._topic.shards or id.shard >= id.shards:
             raise _unknown(id)
-        return summary_of(rows[0])
+        with self._topic.reading(id.shard) as states:
+            found = ShardView(id.shard, *states).version(id)
+        if found is None:
+            raise _unknown(id)
+        return found
 
     def versions(self, shard: int) -> list[VersionSummary]:
         """All retained versions of a shard, undone ones included, by generation and sequence."""
-        rows = self._database.read("SELECT * FROM version WHERE shard = ? ORDER BY generation, sequence", (shard,))
-        return [summary_of(row) for row in rows]
+        with self._topic.reading(shard) as states:
+            return ShardView(shard, *states).versions()
 
     def lineage(self, shard: int) -> list[VersionSummary]:
         """The versions CURRENT descends from, CURRENT last: the possible targets of a rollback."""
-        last_sequences = self._last_sequences(shard)
-        return [v for v in self.versions(shard) if v.id.sequence <= last_sequences.get(v.id.generation, -1)]
+        with self._topic.reading(shard) as states:
+            return ShardView(shard, *states).lineage()
 
     def retains_all(self, after: int, upto: VersionId) -> bool:
-        """Whether each version of the generation of `upto` after the sequence `after`, up to `upto`, is retained.
-
-        Counts in the primary key: no row is read.
-        """
-        rows = self._database.read(
-            "SELECT count(*) AS n FROM version WHERE shard = ? AND generation = ? AND sequence > ? AND sequence <= ?",
-            (upto.shard, upto.generation, after, upto.sequence),
-        )
-        return bool(rows[0]["n"] == upto.sequence - after)
+        """Whether each version of the generation of `upto` after the sequence `after`, up to `upto`, is retained."""
+        with self._topic.reading(upto.shard) as states:
+            view = ShardView(upto.shard, *states)
+            return all(view.version(replace(upto, sequence=n)) for n in range(upto.sequence, after, -1))
 
     def change_files(self, shard: int) -> ChangeFiles:
         """The files that the shard's versions are restored from."""
-        rows = self._database.read("SELECT * FROM change_file WHERE shard = ?", (shard,))
-        return ChangeFiles(map(change_file_of, rows))
+        with self._topic.reading(shard) as states:
+            return ShardView(shard, *states).change_files()
 
     def chain(self, id: VersionId) -> list[ChangeFile]:
         """The files that restoring `id` reads, oldest first. Raises VersionError, DamagedError."""
-        files = self.change_files(id.shard)
-        self.version(id)  # it was not dropped before the files were read
-        return files.chain(id)
+        self.version(id)
+        return self.change_files(id.shard).chain(id)
 
     def merged(self, file: ChangeFile) -> None:
-        """Record a merged file."""
-        with self._database.transaction() as connection:
-            insert_change_file(connection, file)
+        """Record a merged file of a shard that this process writes. Raises FencedError."""
+        self._topic.append(file.upto.shard, Merged(file=file))
 
     def between(self, after: VersionId, upto: VersionId) -> list[VersionSummary]:
         """The versions after `after` up to and including `upto`. Raises VersionError if `upto` does not descend."""
-        if after == upto:
-            return []
-        follow = "NOT (c.parent_generation = ? AND c.parent_sequence = ?)"
-        parameters = (*version_key(upto), after.generation, after.sequence)
-        versions = [summary_of(row) for row in self._database.read(_ANCESTORS.format(follow=follow), parameters)]
-        if not versions or versions[0].parent != after:
-            raise VersionError(f"version {upto} does not descend from {after}. run: springtide versions")
-        return versions
+        found: list[VersionSummary] = []
+        with self._topic.reading(upto.shard) as states:
+            view, at = ShardView(upto.shard, *states), upto
+            while at != after:
+                version = view.version(at)
+                if version is None or version.parent is None:
+                    raise VersionError(f"version {upto} does not descend from {after}. run: springtide versions")
+                found.append(version)
+                at = version.parent
+        return found[::-1]
 
     def pin(self, id: VersionId, pinned: bool = True) -> None:
         """Exempt a version from retention, or end that. Raises VersionError if it does not exist."""
-        with self._database.transaction() as connection:
-            updated = connection.execute(f"UPDATE version SET pinned = ? {BY_ID}", (pinned, *version_key(id)))
-            if updated.rowcount == 0:
-                raise _unknown(id)
+        self._topic.append_common(lambda _: Pinned(version=self.version(id).id, pinned=pinned))
 
     def protected(self, shard: int) -> set[VersionId]:
         """Versions retention must not change: CURRENT, pinned, published, or part of an unfinished rollback."""
-        versions = self.versions(shard)
-        by_number = {(v.id.generation, v.id.sequence): v.id for v in versions}
-        pointers = [self.published.latest(level, shard) for level in ("full", "incremental")]
-        # After a rollback an earlier pointer is the latest again; its version may have been dropped.
-        protected = {pointer.id for pointer in pointers if pointer} & set(by_number.values())
-        protected |= {v.id for v in versions if v.pinned}
-        protected |= {by_number[last] for last in self._last_sequences(shard).items() if last in by_number}
-        for record in self.unfinished_rollbacks():
-            if shard in record.targets:
-                protected |= {record.targets[shard], record.currents[shard]}
-        return protected
+        with self._topic.reading(shard) as states:
+            return ShardView(shard, *states).protected()
 
     def unneeded_files(self, shard: int) -> list[str]:
-        """The paths of the files of changes from which none of the shard's versions is restored. Raises DamagedError.
-
-        Delete them inside the same transaction: a version that is committed meanwhile may need one.
-        """
-        ids = [version.id for version in self.versions(shard)]  # first: the files of these versions exist
-        return [file.path for file in self.change_files(shard).unneeded(ids)]
+        """The paths of the files from which none of the shard's versions is restored. Raises DamagedError."""
+        with self._topic.reading(shard) as states:
+            view = ShardView(shard, *states)
+            return _unneeded(view, [version.id for version in view.versions()])
 
     def drop(self, shard: int, versions: Sequence[VersionId], touched: Mapping[VersionId, tuple[str, str]]) -> None:
-        """Store what retention did, atomically: children of dropped versions get the nearest retained ancestor.
+        """Record what retention did: children of dropped versions get the nearest retained ancestor.
 
         Args:
-            shard: the shard; its files of changes that no version needs any more are dropped, too.
+            shard: one that this process writes; its files of changes that no version needs any more are dropped, too.
             versions: versions to delete.
             touched: file of the keys touched between a retained version's new parent and itself: its path, its digest.
         """
-        with self._database.transaction() as connection:
-            for id, file in touched.items():
-                connection.execute(
-                    f"UPDATE version SET touched_path = ?, touched_digest = ? {BY_ID}", (*file, *version_key(id))
-                )
-            for id in versions:
-                delete_version(connection, id)
-            delete_change_files(connection, self.unneeded_files(shard))
+        with self._topic.reading(shard) as states:
+            view = ShardView(shard, *states)
+            retained = [version.id for version in view.versions() if version.id not in set(versions)]
+            files = tuple(Touched(version=id, path=path, digest=digest) for id, (path, digest) in touched.items())
+            record = Dropped(versions=tuple(versions), files=tuple(_unneeded(view, retained)), touched=files)
+            self._topic.append(shard, record)
 
     # Rollbacks.
 
     def begin_rollback(
         self, targets: Mapping[int, VersionId], quarantine: Quarantine, document: Mapping[str, object]
     ) -> RollbackRecord:
-        """Store the plan, raise the generation, fence every trainer and add the quarantine, atomically.
+        """Record the plan, which raises the generation and adds the quarantine; then fence every trainer.
 
-        Raises RollbackError if another rollback is unfinished, or CURRENT no longer descends from a target.
+        Raises RollbackError if another rollback is unfinished, or CURRENT does not descend from a target.
         """
-        with self._database.transaction() as connection:
-            self._require_no_planned_rollback()
-            currents = {shard: self._current_above(target) for shard, target in targets.items()}
-            generation, epochs, now_ms = self.generation() + 1, {}, self._clock.now_ms()
-            for shard, target in targets.items():
-                epochs[shard] = _raise_epoch(connection, shard, target.shards)
-                connection.execute(
-                    "INSERT INTO generation VALUES (?, ?, ?, ?, ?)",
-                    (generation, shard, target.generation, target.sequence, now_ms),
+        for shard, target in targets.items():
+            self._current_above(shard, target)
+        planned: list[RollbackRecord] = []
+
+        def plan(state: CommonState) -> Planned:
+            _require_no_planned(state)
+            added, id = self.quarantines.numbered(state, quarantine), max(state.rollbacks, default=0) + 1
+            planned.append(
+                RollbackRecord(
+                    id, state.generation + 1, "planned", dict(targets), {}, {}, added.id, dict(document), {},
+                    self._clock.now_ms(),
                 )
-            quarantine_id = self.quarantines.insert(connection, quarantine)
-            record = RollbackRecord(
-                0, generation, "planned", dict(targets), currents, epochs, quarantine_id, dict(document), {}, now_ms
-            )
-            return insert_rollback(connection, record)
+            )  # fmt: skip
+            return Planned(record=planned[-1], quarantine=added)
+
+        self._topic.append_common(plan)
+        return self.fence_rollback(planned[-1])
+
+    def fence_rollback(self, record: RollbackRecord) -> RollbackRecord:
+        """Fence the trainers of a planned rollback, unless it was done; returns it with CURRENT of each shard.
+
+        Raises RollbackError if a target was dropped meanwhile: the rollback is abandoned and nothing has changed.
+        """
+        if record.epochs or record.state != "planned":
+            return record
+        epochs = {shard: self._acquire(shard) for shard in record.targets}
+        try:
+            currents = {shard: self._current_above(shard, target) for shard, target in record.targets.items()}
+        except RollbackError:
+            self._update(replace(record, state="abandoned"))
+            self.quarantines.remove(record.quarantine)
+            raise
+        fenced = replace(record, currents=currents, epochs=epochs)
+        self._update(fenced)
+        return fenced
 
     def switch_rollback(
         self, record: RollbackRecord, staged: Sequence[StagedVersion], audit: Mapping[str, object]
     ) -> None:
         """Move every shard's CURRENT to its new generation, atomically. A second call changes nothing."""
-        with self._database.transaction() as connection:
-            state = connection.execute("SELECT state FROM rollback WHERE id = ?", (record.id,)).fetchone()
-            if state["state"] != "planned":
-                return
-            for version in staged:
-                self._move_current(connection, version, record.currents[version.commit.id.shard])
-            update_rollback(connection, record.id, "switched", audit)
+        restored = []
+        for version in staged:
+            shard = version.commit.id.shard
+            with self._topic.reading(shard) as states:
+                restored.append(self._summary(ShardView(shard, *states), version, record.currents[shard]))
+        switched = replace(record, state="switched", audit=dict(audit))
+        self._update(switched, "planned", tuple(restored))
 
     def finish_rollback(self, record: RollbackRecord, audit: Mapping[str, object]) -> None:
         """Record that the rollback was announced: nothing of it is left to do."""
-        with self._database.transaction() as connection:
-            update_rollback(connection, record.id, "done", audit)
+        self._update(replace(record, state="done", audit=dict(audit)))
 
     def rollbacks(self) -> list[RollbackRecord]:
         """Every rollback, by id: the audit."""
-        return [rollback_of(row) for row in self._database.read("SELECT * FROM rollback ORDER BY id")]
+        with self._topic.reading_common() as state:
+            return sorted(state.rollbacks.values(), key=lambda record: record.id)
 
     def unfinished_rollbacks(self) -> list[RollbackRecord]:
         """Rollbacks that are not done."""
-        return [record for record in self.rollbacks() if record.state != "done"]
+        return [record for record in self.rollbacks() if record.state in ("planned", "switched")]
 
-    def _require_no_planned_rollback(self) -> None:
-        planned = self._database.read("SELECT id FROM rollback WHERE state = 'planned'")
-        if planned:
-            raise RollbackError(f"rollback {planned[0]['id']} is unfinished. run: springtide rollback --finish")
+    def _update(
+        self, record: RollbackRecord, only_if: str | None = None, restored: tuple[VersionSummary, ...] = ()
+    ) -> None:
+        """Replace the record of a rollback; with `only_if`, if it is in this state."""
 
-    def _move_current(self, connection: sqlite3.Connection, staged: StagedVersion, expected: VersionId | None) -> None:
-        """Compare and swap; see `commit`."""
-        commit, shard = staged.commit, staged.commit.id.shard
-        epoch, current = self.epoch(shard), self.current(shard)
-        if epoch != commit.epoch:
-            raise fenced_by_epoch(commit.id, commit.epoch, epoch)
+        def decide(state: CommonState) -> Planned | None:
+            if only_if is not None and state.rollbacks[record.id].state != only_if:
+                return None
+            return Planned(record=record, restored=restored)
+
+        self._topic.append_common(decide)
+
+    def _acquire(self, shard: int) -> int:
+        """Fence the shard's writer; versions that a rollback restored become the shard's own. Returns the epoch."""
+        self._topic.acquire(shard)
+        with self._topic.reading(shard) as (state, common):
+            restored = ShardView(shard, state, common).restored
+            opened = Opened(
+                epoch=state.epoch + 1, shards=self._topic.shards, restored=() if restored is None else (restored,)
+            )
+            self._topic.append(shard, opened)
+            return opened.epoch
+
+    def _summary(self, view: ShardView, staged: StagedVersion, expected: VersionId | None) -> VersionSummary:
+        """What is recorded of a version that follows CURRENT. Raises FencedError if CURRENT is not `expected`."""
+        commit, current = staged.commit, view.current
         if current != expected:
             raise FencedError(f"version {commit.id} follows {expected}, CURRENT is {current}. hint: stop this trainer")
-        last_at_ms = commit.last_at_ms
-        if commit.parent is not None:
-            last_at_ms = max(last_at_ms, self.version(commit.parent).last_at_ms)
-        insert_version(connection, staged, last_at_ms, self._clock.now_ms())
-        connection.execute(
-            "UPDATE shard SET generation = ?, sequence = ? WHERE shard = ?",
-            (commit.id.generation, commit.id.sequence, shard),
-        )
+        last_at_ms, parent = commit.last_at_ms, view.version(commit.parent) if commit.parent else None
+        if parent is not None:
+            last_at_ms = max(last_at_ms, parent.last_at_ms)
+        return staged.summary(last_at_ms, self._clock.now_ms())
 
-    def _current_above(self, target: VersionId) -> VersionId:
-        current = self.current(target.shard)
-        if current is None or target.sequence > self._last_sequences(target.shard).get(target.generation, -1):
-            raise RollbackError(
-                f"CURRENT {current} does not descend from version {target}. hint: plan the rollback again"
-            )
-        return current
-
-    def _last_sequences(self, shard: int) -> dict[int, int]:
-        """By generation, latest first, the last sequence that CURRENT descends from; empty before the first version."""
-        current = self.current(shard)
-        if current is None:
-            return {}
-        rows = self._database.read("SELECT * FROM generation WHERE shard = ?", (shard,))
-        targets = {row["generation"]: (row["target_generation"], row["target_sequence"]) for row in rows}
-        generation, sequence = current.generation, current.sequence
-        last_sequences = {generation: sequence}
-        while generation in targets:
-            generation, sequence = targets[generation]
-            last_sequences[generation] = sequence
-        return last_sequences
+    def _current_above(self, shard: int, target: VersionId) -> VersionId:
+        with self._topic.reading(shard) as states:
+            view = ShardView(shard, *states)
+            current, retained = view.current, view.version(target) is not None
+            if current and retained and target.sequence <= view.last_sequences().get(target.generation, -1):
+                return current
+        raise RollbackError(f"CURRENT {current} does not descend from version {target}. hint: plan the rollback again")
 
 
 def fenced_by_epoch(id: VersionId, epoch: int, latest: int) -> FencedError:
@@ -346,30 +319,14 @@ def fenced_by_epoch(id: VersionId, epoch: int, latest: int) -> FencedError:
     )
 
 
-def _refuse_lost(path: Path) -> None:
-    """Raise DamagedError if version files lie beside a ledger that does not exist or holds nothing."""
-    files = sorted(path.parent.glob("g*/s*-of-*/*.version"))
-    if files:
-        raise DamagedError(
-            f"ledger {path} is {'empty' if path.exists() else 'missing'}, but {len(files)} version files lie beside "
-            f"it, up to {files[-1].relative_to(path.parent)}. hint: {LEDGER_FIX}"
-        )
+def _unneeded(view: ShardView, retained: Sequence[VersionId]) -> list[str]:
+    return [file.path for file in view.change_files().unneeded(retained)]
+
+
+def _require_no_planned(state: CommonState) -> None:
+    if state.planned is not None:
+        raise RollbackError(f"rollback {state.planned.id} is unfinished. run: springtide rollback --finish")
 
 
 def _unknown(id: VersionId) -> VersionError:
     return VersionError(f"version {id} does not exist. run: springtide versions")
-
-
-def _raise_epoch(connection: sqlite3.Connection, shard: int, shards: int) -> int:
-    row = connection.execute("SELECT shards FROM shard WHERE shard = ?", (shard,)).fetchone()
-    if row and int(row["shards"]) != shards:
-        raise VersionError(
-            f"shard {shard} is one of {row['shards']}, the configuration has {shards}. hint: shards never change"
-        )
-    return int(
-        connection.execute(
-            "INSERT INTO shard (shard, shards, epoch) VALUES (?, ?, 1) "
-            "ON CONFLICT (shard) DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
-            (shard, shards),
-        ).fetchone()["epoch"]
-    )

@@ -3,8 +3,6 @@
 They are stored in the ledger and not in versions, so that a rollback to an earlier version removes none.
 """
 
-import json
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.arrays.types import Bools, Int64s
-from pipeline.errors import InputError, VersionError
-from pipeline.process.clock import LATEST_MS, Clock
-from pipeline.versions.ledger.database import Database
+from pipeline.errors import InputError
+from pipeline.process.clock import LATEST_MS
 
 _MAX_OFFSET = 2**63 - 1
 ANY_TIME_MS = (0, LATEST_MS + 1)
@@ -141,80 +138,6 @@ class Quarantines:
         for entry in self.entries:
             masked |= _covered(entry, sample_at_ms, offset, first_row, chosen)
         return masked
-
-
-class QuarantineTable:
-    """The table `quarantine`. Removed entries stay in it, so that an id is never used again. Thread-safe."""
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database, self._clock = database, clock
-
-    def add(self, quarantine: Quarantine) -> int:
-        """Store a quarantine, which is in force from now on; returns its id. Raises InputError for an empty range."""
-        with self._database.transaction() as connection:
-            return self.insert(connection, quarantine)
-
-    def insert(self, connection: sqlite3.Connection, quarantine: Quarantine) -> int:
-        """`add` inside a transaction."""
-        quarantine.check()
-        times = quarantine.times_ms or (None, None)
-        positions = quarantine.positions or ((None, None), (None, None))
-        selection = None if quarantine.selection is None else json.dumps(quarantine.selection.describe())
-        inserted = connection.execute(
-            "INSERT INTO quarantine (reason, from_ms, to_ms, shard, from_offset, from_row, to_offset, to_row, "
-            "added_at_ms, selection) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                quarantine.reason, *times, quarantine.shard, *positions[0], *positions[1], self._clock.now_ms(),
-                selection,
-            ),
-        )  # fmt: skip
-        assert inserted.lastrowid is not None
-        return inserted.lastrowid
-
-    def remove(self, id: int) -> None:
-        """End a quarantine: samples not read yet are read again. Raises VersionError for an id not in force."""
-        with self._database.transaction() as connection:
-            updated = connection.execute(
-                "UPDATE quarantine SET removed_at_ms = ? WHERE id = ? AND removed_at_ms IS NULL",
-                (self._clock.now_ms(), id),
-            )
-            if updated.rowcount == 0:
-                raise VersionError(f"quarantine {id} is not in force. run: springtide quarantine list")
-
-    def get(self, id: int) -> Quarantine:
-        """The quarantine with an id, in force or removed. Raises VersionError."""
-        rows = self._database.read("SELECT * FROM quarantine WHERE id = ?", (id,))
-        if not rows:
-            raise VersionError(f"quarantine {id} does not exist. run: springtide quarantine list")
-        return _quarantine_of(rows[0])
-
-    def all(self) -> list[Quarantine]:
-        """Every quarantine ever added, removed ones included, by id."""
-        return [_quarantine_of(row) for row in self._database.read("SELECT * FROM quarantine ORDER BY id")]
-
-    def active(self, shard: int) -> Quarantines:
-        """The quarantines in force for one shard."""
-        return Quarantines([q for q in self.all() if q.removed_at_ms is None and q.shard in (None, shard)])
-
-
-def _quarantine_of(row: sqlite3.Row) -> Quarantine:
-    times, positions = None, None
-    if row["from_ms"] is not None:
-        times = (row["from_ms"], row["to_ms"])
-    else:
-        positions = ((row["from_offset"], row["from_row"]), (row["to_offset"], row["to_row"]))
-    return Quarantine(
-        row["id"], row["reason"], times, positions, row["shard"], row["added_at_ms"], row["removed_at_ms"],
-        _selection_of(row["selection"]),
-    )  # fmt: skip
-
-
-def _selection_of(text: str | None) -> Selection | None:
-    if text is None:
-        return None
-    plain = json.loads(text)
-    keys = plain.get("keys")
-    return Selection(plain.get("where"), KeySetName(**keys) if keys else None)
 
 
 def _covered(

@@ -12,7 +12,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import RecordError
 from pipeline.logs.events.sample_block import SampleBlock, decode_sample_record
 from pipeline.logs.interface.log import Log, ReadLimits, Record
-from pipeline.versions.ledger.ledger import LEDGER_FILE, Ledger
+from pipeline.versions.ledger.ledger import Ledger
 
 _LONGEST_ROW = 100_000
 """Foreign records in a row that one error covers in each direction."""
@@ -20,7 +20,7 @@ _READ_AT_ONCE = 1_000
 
 
 class SampleRecords:
-    """Decodes the records of one partition. The ledger is opened at the first record that cannot be read."""
+    """Decodes the records of one partition. The ledger is read at a record that cannot be read."""
 
     def __init__(self, project: Project, log: Log, shard: int) -> None:
         self._project, self._log, self._shard = project, log, shard
@@ -43,14 +43,9 @@ class SampleRecords:
                 yield record, block
 
     def _in_quarantine(self, offset: int) -> bool:
-        path = self._project.versions / LEDGER_FILE
-        if not path.exists():
-            return False
-        ledger = Ledger(path, self._project.clock)
-        try:
-            return ledger.quarantines.active(self._shard).covers(offset)
-        finally:
-            ledger.close()
+        config = self._project.config
+        ledger = Ledger(self._log, config.topics.ledger, config.logs.shards, self._project.clock)
+        return ledger.quarantines.active(self._shard).covers(offset)
 
 
 def with_foreign_neighbours(log: Log, failure: RecordError) -> RecordError:

@@ -1,6 +1,6 @@
-"""Restores a lost or damaged ledger: its backup, and the versions committed since, from their files.
+"""Restores a lost or damaged ledger: what can be read of it, its backups, and later versions from their files.
 
-The backup holds all but the commits since the last other change. Those follow CURRENT one by one in the latest
+A backup holds all but the commits since the last other record. Those follow CURRENT one by one in the latest
 generation, and every file holds what the ledger records of a version. A version whose file is complete and whose commit
 was interrupted is recorded too: it is a function of the samples log like every other one.
 """
@@ -8,20 +8,20 @@ was interrupted is recorded too: it is a function of the samples log like every 
 import re
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, VersionError
-from pipeline.files.atomic_file import write_atomically
 from pipeline.formats.container import Container, WrittenFile
-from pipeline.versions.ledger.backup import read_backup
+from pipeline.logs.interface.log import Log
+from pipeline.logs.open import open_log
 from pipeline.versions.ledger.ledger import Ledger
-from pipeline.versions.ledger.version_rows import StagedVersion
+from pipeline.versions.ledger.staged_version import StagedVersion
+from pipeline.versions.ledger.topic import LedgerTopic
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.files import VERSION, read_commit
+from pipeline.versions.store.version_store import VersionStore, backup_of
 
 _FILE = re.compile(r"(\d{12})\.(\d+)\.version")
-_PARTS = ("", "-wal", "-shm")
 
 
 @dataclass(frozen=True)
@@ -32,50 +32,35 @@ class RestoredLedger:
     current: tuple[str, ...]
     versions_found: int
     quarantines: int
-    set_aside: str | None
 
 
 def restore_ledger(project: Project) -> RestoredLedger:
-    """Restore the project's ledger. No trainer may run.
+    """Restore the project's ledger in a new topic. No trainer may run.
 
     Raises:
         VersionError: the ledger is intact.
-        DamagedError: the backup is missing or damaged.
+        DamagedError: a backup that is needed is damaged.
     """
-    path = project.versions / "ledger.sqlite"
-    refuse_intact(project)
-    content = read_backup(project.versions)
-    set_aside = _set_aside(path)
-    write_atomically(path, [content])
-    with closing(Ledger(path, project.clock)) as ledger:
-        found = sum(_adopt_versions(project, ledger, shard) for shard in range(project.config.logs.shards))
+    config = project.config
+    with closing(open_log(project)) as log:
+        refuse_intact(project, log)
+        backup = backup_of(project)
+        LedgerTopic(log, config.topics.ledger, config.logs.shards, backup).restore()
+        ledger = Ledger(log, config.topics.ledger, config.logs.shards, project.clock, backup)
+        found = sum(_adopt_versions(project, ledger, shard) for shard in range(config.logs.shards))
         current = (str(ledger.current(shard)) for shard in ledger.shards())
-        return RestoredLedger(ledger.generation(), tuple(current), found, len(ledger.quarantines.all()), set_aside)
+        return RestoredLedger(ledger.generation(), tuple(current), found, len(ledger.quarantines.all()))
 
 
-def refuse_intact(project: Project) -> None:
+def refuse_intact(project: Project, log: Log) -> None:
     """Raise VersionError if the ledger needs no restoring."""
-    path = project.versions / "ledger.sqlite"
     try:
-        Ledger(path, project.clock).close()
+        with closing(VersionStore(project, log)) as store:
+            for shard in range(project.config.logs.shards):
+                store.versions(shard)
     except DamagedError:
         return
-    raise VersionError(f"ledger {path} is intact. hint: there is nothing to restore")
-
-
-def _set_aside(path: Path) -> str | None:
-    """Rename a damaged ledger to a free name; returns that name."""
-    if not path.exists():
-        for part in _PARTS:
-            path.with_name(path.name + part).unlink(missing_ok=True)
-        return None
-    number = 1
-    while (free := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    for part in _PARTS:
-        if (source := path.with_name(path.name + part)).exists():
-            source.rename(free.with_name(free.name + part))
-    return free.name
+    raise VersionError(f"the ledger in topic {project.config.topics.ledger} is intact. hint: nothing is to restore")
 
 
 def _adopt_versions(project: Project, ledger: Ledger, shard: int) -> int:

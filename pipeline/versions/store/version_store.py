@@ -1,6 +1,5 @@
-"""The store of versions: a ledger and files. A commit's file is durable before CURRENT moves to it.
+"""The store of versions: a ledger in the log, and files. A commit's file is durable before CURRENT moves to it.
 
-    versions/ledger.sqlite
     versions/g<generation>/s<i>-of-<n>/<sequence>.<epoch>.version           one file per version: what it changed
     versions/g<generation>/s<i>-of-<n>/<sequence>.after-<sequence>.merged   what a range of versions changed
     versions/g<generation>/s<i>-of-<n>/<sequence>.after-<sequence>.touched  keys touched by dropped versions
@@ -12,20 +11,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from pipeline.arrays.types import UInt64s
 from pipeline.configuration.project import Project
-from pipeline.errors import DamagedError, FencedError
+from pipeline.errors import DamagedError, FencedError, VersionError
 from pipeline.files.interface import StoredFile
 from pipeline.formats.container import Container, Draft
+from pipeline.logs.interface.log import Log
+from pipeline.logs.open import open_log
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.telemetry import metrics
 from pipeline.versions.deltas.delta import Delta
-from pipeline.versions.ledger.ledger import LEDGER_FILE, Ledger, fenced_by_epoch
-from pipeline.versions.ledger.version_rows import StagedVersion
+from pipeline.versions.ledger.backup import LedgerBackup
+from pipeline.versions.ledger.ledger import Ledger, fenced_by_epoch
+from pipeline.versions.ledger.staged_version import StagedVersion
+from pipeline.versions.ledger.topic import LEDGER_FIX
 from pipeline.versions.quality import Quality
 from pipeline.versions.state import (
     Commit,
@@ -71,10 +75,13 @@ DRAFT_MIN_BYTES = 16 << 20
 class VersionStore:
     """All versions of a project's shards. Thread-safe, and safe with other processes. Close it before forking."""
 
-    def __init__(self, project: Project) -> None:
-        """Open the store; creates a missing ledger or folder. Raises VersionError, DamagedError."""
+    def __init__(self, project: Project, log: Log | None = None) -> None:
+        """Open the store; its ledger is in `log`, by default the project's, which it opens. Raises LogError."""
         self.folder = project.version_files
-        self.ledger = Ledger(project.versions / LEDGER_FILE, project.clock)
+        self._own_log = open_log(project) if log is None else None
+        config, used = project.config, log or self._own_log
+        assert used is not None
+        self.ledger = Ledger(used, config.topics.ledger, config.logs.shards, project.clock, backup_of(project))
         self._shards = project.config.logs.shards
         self._policy = project.config.train.retention
         self._lock = project.versions / "retention.lock"
@@ -82,16 +89,36 @@ class VersionStore:
         self._retained_at_ms: dict[int, int] = {}
         self._unmerged: Counter[int] = Counter()
         """By shard, versions committed since files were last merged."""
+        try:
+            if (former := former_ledger(project)) is not None:
+                raise VersionError(f"{former} is the ledger of a release before. run: springtide migrate-state")
+            self.ledger.refuse_lost_records()
+            self._refuse_lost()
+        except BaseException:
+            self.close()
+            raise
+
+    def _refuse_lost(self) -> None:
+        """Raise DamagedError if the ledger never had a writer, but version files exist."""
+        if any(self.ledger.epoch(shard) for shard in range(self._shards)):
+            return
+        found = sorted(name for name, file in self.folder.list() if file.base.endswith(".version"))
+        if found:
+            raise DamagedError(
+                f"the ledger is empty, but {len(found)} version files are in {self.folder}, up to {found[-1]}. "
+                f"hint: {LEDGER_FIX}"
+            )
 
     def close(self) -> None:
-        self.ledger.close()
+        if self._own_log is not None:
+            self._own_log.close()
 
     def raise_epoch(self, shard: int) -> int:
         """Become the shard's only writer; returns the epoch to commit with.
 
         Raises RollbackError while a rollback is unfinished: finish it first.
         """
-        return self.ledger.raise_epoch(shard, self._shards)
+        return self.ledger.raise_epoch(shard)
 
     def current(self, shard: int) -> VersionId | None:
         """The version training continues from; None before the first."""
@@ -278,6 +305,17 @@ class VersionStore:
             except FileNotFoundError as failure:
                 missing = failure.filename
         raise DamagedError(f"{missing}, which version {id} needs, is missing. hint: {FIX}")
+
+
+def former_ledger(project: Project) -> Path | None:
+    """The ledger of a release before, which is to be moved to its topic."""
+    path = project.versions / "ledger.sqlite"
+    return path if path.exists() else None
+
+
+def backup_of(project: Project) -> LedgerBackup:
+    """Where the backups of the project's ledger are."""
+    return LedgerBackup(project.version_files.folder("ledger"))
 
 
 def _without_removals(change: FieldChange) -> FieldChange:

@@ -27,7 +27,7 @@ def trained_anew(project: Path, root: Path) -> Path:
     """A project with the samples log of the other and no version, trained to the end without a crash."""
     shutil.copytree(project, root, ignore=shutil.ignore_patterns("versions", "published"))
     log = open_log(Project.open(root))
-    for topic in ("deltas", "notices"):
+    for topic in ("deltas", "notices", "ledger"):
         log.delete_topic(topic)
     springtide(root, "run", "train", "--until-end")
     return root

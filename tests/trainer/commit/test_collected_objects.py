@@ -6,10 +6,13 @@ import threading
 import types
 import weakref
 
+from pipeline.formats.container import WrittenFile
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
 from pipeline.process.collector import collector_paused
 from pipeline.trainer.run.shard import TrainerShard
+from pipeline.versions.ledger.change_files import ChangeFile
+from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples
 
@@ -20,13 +23,16 @@ APPENDS, ROWS = 24, 384
 _PRUNED = (weakref.ref, types.BuiltinFunctionType)
 """SQLite's connections and Python's threads keep some hundreds of these and drop them all at once."""
 
+_RETAINED = (VersionId, VersionSummary, ChangeFile, WrittenFile)
+"""What the ledger holds of each retained version: a commit adds some of them, a batch none."""
+
 
 def settled_objects():
     """Objects that are collected, once no thread makes any: files of versions are merged beside training."""
     counts, clock = [], SystemClock()
     while len(counts) < 10 or len(set(counts[-10:])) > 1:
         clock.wait(0.02)
-        counts.append(sum(not isinstance(each, _PRUNED) for each in gc.get_objects()))
+        counts.append(sum(not isinstance(each, (*_PRUNED, *_RETAINED)) for each in gc.get_objects()))
     return counts[-1]
 
 

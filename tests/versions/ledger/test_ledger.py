@@ -3,36 +3,42 @@
 import json
 import re
 import resource
-import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.errors import DamagedError, FencedError, InputError, VersionError
+from pipeline.errors import DamagedError, FencedError, InputError, LogError, VersionError
+from pipeline.logs.open import open_log
+from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.deltas.published_files import delta_manifest
-from pipeline.versions.ledger.database import Database
 from pipeline.versions.ledger.ledger import Ledger
+from pipeline.versions.ledger.partition import SNAPSHOT_EVERY
 from pipeline.versions.ledger.quarantine import Quarantine
-from pipeline.versions.ledger.schema import SCHEMA
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
 from tests.support.synthetic.commits import World, project_in
-from tests.support.world.stored_paths import path_of
 
 ROOT = Path(__file__).parents[3]
 
 
+def ledger_in(folder):
+    """A ledger of two shards in an embedded log."""
+    log = SqliteLog(folder / "logs", ManualClock(5_000))
+    log.create_topic("ledger", 3)
+    return Ledger(log, "ledger", 2, ManualClock(5_000))
+
+
 @pytest.fixture
 def ledger(tmp_path):
-    opened = Ledger(tmp_path / "ledger.sqlite", ManualClock(5_000))
-    yield opened
-    opened.close()
+    return ledger_in(tmp_path)
 
 
 @pytest.fixture
@@ -44,24 +50,28 @@ def store(tmp_path):
 
 def test_every_new_writer_raises_the_epoch(ledger):
     assert ledger.epoch(0) == 0
-    assert [ledger.raise_epoch(0, 2), ledger.raise_epoch(0, 2), ledger.raise_epoch(1, 2)] == [1, 2, 1]
+    assert [ledger.raise_epoch(0), ledger.raise_epoch(0), ledger.raise_epoch(1)] == [1, 2, 1]
     assert (ledger.epoch(0), ledger.epoch(1)) == (2, 1)
 
 
 def test_a_shard_without_versions_has_no_current_and_no_lineage(ledger):
-    ledger.raise_epoch(0, 1)
+    ledger.raise_epoch(0)
     assert ledger.current(0) is None
     assert ledger.lineage(0) == []
     assert ledger.shards() == []
 
 
-def test_a_commit_without_an_epoch_is_fenced(store):
-    world = World(store)
-    commit = world.build()
-    foreign = Ledger(path_of(store.folder) / "other" / "ledger.sqlite", ManualClock())
+def test_a_commit_without_an_epoch_is_fenced(store, tmp_path):
+    commit = World(store).build()
     with pytest.raises(FencedError, match="shard 0 is at epoch 0"):
-        foreign.commit(store.stage(commit))
-    foreign.close()
+        ledger_in(tmp_path / "other").commit(store.stage(commit))
+
+
+def test_a_process_that_does_not_write_a_shard_records_no_commit(store, tmp_path):
+    commit = World(store).build()
+    with closing(VersionStore(project_in(tmp_path))) as other, pytest.raises(FencedError, match="comes from epoch 1"):
+        other.ledger.commit(store.stage(commit))
+    assert store.current(0) is None
 
 
 def test_times_of_a_lineage_never_decrease(store):
@@ -73,50 +83,19 @@ def test_times_of_a_lineage_never_decrease(store):
     assert [version.last_at_ms for version in store.lineage(0)] == [latest, latest]
 
 
-def test_reads_do_not_wait_for_a_writer(store):
-    id = World(store).commit()
-    other = Ledger(path_of(store.folder) / "ledger.sqlite", ManualClock())
-    writer = Database(path_of(store.folder) / "ledger.sqlite", SCHEMA, "restore it")
-    with writer.transaction():
-        assert other.current(0) == id
-        assert len(other.versions(0)) == 1
-        assert other.protected(0) == {id}
-        assert other.quarantines.active(0).ids() == []
-        assert other.halts.get(0) is None
-    writer.close()
-    other.close()
+def test_a_record_that_is_none_of_a_ledger_is_named(store, tmp_path):
+    World(store).commit()
+    with closing(open_log(project_in(tmp_path))) as log:
+        log.append("ledger", 0, [b"{}"], headers={"format": "1"})
+        with pytest.raises(DamagedError, match=r"ledger, partition 0, offset 2 is no record.*restore-ledger"):
+            store.current(0)
 
 
-def test_a_transaction_that_fails_changes_nothing(store):
-    world = World(store)
-    world.commit()
-    before = store.ledger.versions(0)
-    writer = Database(path_of(store.folder) / "ledger.sqlite", SCHEMA, "restore it")
-    with pytest.raises(InputError):
-        delete_then_fail(writer)
-    writer.close()
-    assert store.ledger.versions(0) == before
-
-
-def delete_then_fail(writer):
-    with writer.transaction() as connection:
-        connection.execute("DELETE FROM version")
-        raise InputError("no")
-
-
-def test_a_file_that_is_no_ledger_is_reported_as_damaged(tmp_path):
-    path = tmp_path / "ledger.sqlite"
-    path.write_bytes(b"not a database, but long enough to have a header " * 40)
-    with pytest.raises(DamagedError, match=r"ledger\.sqlite is damaged"):
-        Ledger(path, ManualClock())
-
-
-def test_a_ledger_of_another_format_is_refused(tmp_path, ledger):
-    connection = sqlite3.connect(tmp_path / "ledger.sqlite")
-    connection.execute("PRAGMA user_version=9")
-    connection.close()
-    with pytest.raises(VersionError, match="has format 9, wanted 5"):
-        Ledger(tmp_path / "ledger.sqlite", ManualClock())
+def test_a_record_of_another_format_is_refused(store, tmp_path):
+    with closing(open_log(project_in(tmp_path))) as log:
+        log.append("ledger", 1, [b"{}"], headers={"format": "9"})
+    with pytest.raises(DamagedError, match=r"headers \{'format': '9'\}, wanted \{'format': '1'\}"):
+        store.ledger.generation()
 
 
 def test_a_full_disk_does_not_move_current(store):
@@ -127,7 +106,7 @@ def test_a_full_disk_does_not_move_current(store):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:
-        with pytest.raises(VersionError, match=r"ledger\.sqlite cannot be used: .*make room"):
+        with pytest.raises(LogError, match=r"partition ledger/0 cannot be written or read: .*free space"):
             store.ledger.commit(staged)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -136,19 +115,69 @@ def test_a_full_disk_does_not_move_current(store):
     assert store.current(0) == commit.id
 
 
+def test_opening_reads_the_last_snapshot_and_what_follows_it(store, tmp_path):
+    world = World(store)
+    ids = [world.commit() for _ in range(SNAPSHOT_EVERY + 20)]
+    store.ledger.quarantines.add(Quarantine(0, "bots", times_ms=(100, 200)))
+    with closing(open_log(project_in(tmp_path))) as log:
+        left = log.end_offset("ledger", 0) - log.begin_offset("ledger", 0)
+        assert left < 25
+    again = VersionStore(project_in(tmp_path))
+    assert (again.current(0), again.versions(0)) == (ids[-1], store.versions(0))
+    assert [file.path for file in again.ledger.chain(ids[3])] == [file.path for file in store.ledger.chain(ids[3])]
+    assert again.ledger.quarantines.all() == store.ledger.quarantines.all()
+    again.close()
+
+
+def test_a_reader_that_was_left_behind_by_a_snapshot_reads_on_from_it(store, tmp_path):
+    world, behind = World(store), VersionStore(project_in(tmp_path))
+    world.commit()
+    assert behind.current(0) == store.current(0)
+    for _ in range(SNAPSHOT_EVERY + 20):
+        world.commit()
+    assert (behind.current(0), behind.versions(0)) == (store.current(0), store.versions(0))
+    behind.close()
+
+
+def test_quarantines_of_many_processes_get_numbers_of_their_own(tmp_path):
+    command = [sys.executable, "-c", textwrap.dedent(ADDING), str(tmp_path)]
+    ledger_in(tmp_path)
+    racers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(3)]
+    ids = [int(id) for racer in racers for id in racer.communicate(timeout=120)[0].split()]
+    assert sorted(ids) == list(range(1, 31))
+    assert [quarantine.id for quarantine in ledger_in(tmp_path).quarantines.all()] == list(range(1, 31))
+
+
+ADDING = """
+import sys
+from pathlib import Path
+from pipeline.versions.ledger.quarantine import Quarantine
+from tests.versions.ledger.test_ledger import ledger_in
+
+ledger = ledger_in(Path(sys.argv[1]))
+print(*[ledger.quarantines.add(Quarantine(0, "bots", times_ms=(1, 2))) for _ in range(10)])
+"""
+
 RACE = """
 import sys
 from pathlib import Path
-from tests.support.manual_clock import ManualClock
-from pipeline.versions.ledger.ledger import Ledger
+from pipeline.errors import FencedError
+from tests.versions.ledger.test_ledger import ledger_in
 
-ledger = Ledger(Path(sys.argv[1]), ManualClock())
-print(*[ledger.raise_epoch(0, 1) for _ in range(20)])
+ledger = ledger_in(Path(sys.argv[1]))
+epochs = []
+while len(epochs) < 20:
+    try:
+        epochs.append(ledger.raise_epoch(0))
+    except FencedError:
+        pass
+print(*epochs)
 """
 
 
 def test_two_processes_never_get_the_same_epoch(tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(RACE), str(tmp_path / "new" / "ledger.sqlite")]
+    command = [sys.executable, "-c", textwrap.dedent(RACE), str(tmp_path)]
+    ledger_in(tmp_path)
     racers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(3)]
     epochs = [int(epoch) for racer in racers for epoch in racer.communicate(timeout=120)[0].split()]
     assert sorted(epochs) == list(range(1, 61))
@@ -213,23 +242,37 @@ def test_a_quarantine_without_a_range_is_refused(ledger, range_):
 
 
 def test_a_halted_shard_stays_halted_until_cleared(tmp_path, ledger):
+    ledger.raise_epoch(1)
     ledger.halts.set(1, "loss nan at offset 5", "halted/5.parquet")
-    other = Ledger(tmp_path / "ledger.sqlite", ManualClock())
+    other = ledger_in(tmp_path)
     found = other.halts.get(1)
     assert (found.reason, found.batch_file, found.at_ms) == ("loss nan at offset 5", "halted/5.parquet", 5_000)
     assert other.halts.get(0) is None
-    assert ledger.halts.clear(1)
-    assert other.halts.get(1) is None
+    assert other.halts.clear(1)
+    assert ledger.halts.get(1) is None
     assert not ledger.halts.clear(1)
-    other.close()
+    ledger.halts.set(1, "again", "halted/6.parquet")
+    assert other.halts.get(1).reason == "again"
 
 
 def test_a_second_halt_replaces_the_first(ledger):
+    ledger.raise_epoch(0)
     ledger.halts.set(0, "a", "1")
     ledger.halts.set(0, "b", "2")
     assert ledger.halts.get(0).reason == "b"
     ledger.halts.clear(0)
     assert ledger.halts.get(0) is None
+
+
+def test_what_an_operator_publishes_counts_beside_what_the_trainer_does(store, tmp_path):
+    ids = [World(store).commit()]
+    operator = VersionStore(project_in(tmp_path))
+    operator.ledger.published.set("full", ids[0], "by-hand")
+    assert store.ledger.published.latest("full", 0).path == "by-hand"
+    assert store.ledger.protected(0) == set(ids)
+    store.ledger.published.remove_before(replace(ids[0], sequence=2))
+    assert operator.ledger.published.latest("full", 0) is None
+    operator.close()
 
 
 def test_the_latest_published_pointer_of_each_level_is_returned(store):
@@ -264,8 +307,8 @@ def test_publishing_a_version_again_changes_only_the_path(store):
 
 
 def test_an_unknown_version_cannot_be_pinned(ledger):
-    with pytest.raises(VersionError, match="g0/s0-of-1/7 does not exist"):
-        ledger.pin(VersionId(0, 0, 1, 7))
+    with pytest.raises(VersionError, match="g0/s0-of-2/7 does not exist"):
+        ledger.pin(VersionId(0, 0, 2, 7))
 
 
 @pytest.mark.parametrize("name", ["", "42", "g0/s0-of-1", "g0/s0-of-1/x", "g0/s0-of-1/4/5", "g-1/s0-of-1/4"])

@@ -1,5 +1,7 @@
 """A lost or damaged ledger is restored from its backup and the version files: nothing it held is forgotten."""
 
+import shutil
+
 import pytest
 
 from pipeline.errors import DamagedError, VersionError
@@ -18,11 +20,14 @@ def project(tmp_path):
 def lose(store, content=None):
     """Close the store and lose its ledger; `content` is what is found in its place."""
     store.close()
-    path = path_of(store.folder) / "ledger.sqlite"
-    for part in ("", "-wal", "-shm"):
-        path.with_name(path.name + part).unlink(missing_ok=True)
-    if content is not None:
-        path.write_bytes(content)
+    topic = path_of(store.folder).parent / "logs" / "ledger"
+    if content is None:
+        shutil.rmtree(topic)
+        return
+    for path in topic.glob("*.sqlite*"):
+        path.unlink()
+    for partition in range(2):
+        (topic / f"{partition}.sqlite").write_bytes(content)
 
 
 def test_versions_committed_after_the_backup_are_found_again(project):
@@ -34,7 +39,7 @@ def test_versions_committed_after_the_backup_are_found_again(project):
     lineage, expected = store.lineage(0), world.expected[ids[-1]]
     lose(store)
     restored = restore_ledger(project)
-    assert (restored.current, restored.versions_found, restored.quarantines) == ((str(ids[-1]),), 2, 1)
+    assert (restored.current, restored.versions_found, restored.quarantines) == ((str(ids[-1]),), 4, 1)
     again = VersionStore(project)
     assert again.lineage(0) == lineage
     assert again.ledger.quarantines.active(0).ids() == [1]
@@ -47,15 +52,12 @@ def test_versions_committed_after_the_backup_are_found_again(project):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a database " * 1_000])
-def test_whatever_lies_in_its_place_is_set_aside(project, content):
+def test_whatever_lies_in_its_place_is_replaced(project, content):
     store = VersionStore(project)
     id = World(store).commit()
     lose(store, content)
     restored = restore_ledger(project)
     assert restored.current == (str(id),)
-    assert (restored.set_aside is None) == (content is None)
-    if restored.set_aside:
-        assert (path_of(store.folder) / restored.set_aside).read_bytes() == content
 
 
 def test_what_retention_dropped_stays_dropped(project):
@@ -102,12 +104,30 @@ def test_a_missing_or_damaged_backup_is_named(project):
     store = VersionStore(project)
     World(store).commit()
     lose(store)
-    backup = path_of(store.folder) / "ledger.backup"
+    backup = path_of(store.folder) / "ledger" / "1.backup"
     content = bytearray(backup.read_bytes())
-    content[5_000] ^= 1
+    content[len(content) // 2] ^= 1
     backup.write_bytes(content)
-    with pytest.raises(DamagedError, match=r"ledger\.backup is damaged: .*restore ledger\.sqlite from a copy"):
+    with pytest.raises(DamagedError, match=r"1\.backup is damaged: .*restore the file from a copy"):
         restore_ledger(project)
     backup.unlink()
-    with pytest.raises(DamagedError, match=r"ledger\.backup is missing"):
+    with pytest.raises(DamagedError, match=r"the backup \S+1\.backup is missing"):
         restore_ledger(project)
+
+
+def test_a_ledger_that_lacks_what_its_backup_has_is_named_until_it_is_restored(project, tmp_path):
+    store = VersionStore(project)
+    world = World(store)
+    world.commit()
+    store.close()
+    topic = path_of(store.folder).parent / "logs" / "ledger"
+    shutil.copytree(topic, tmp_path / "older")
+    again = VersionStore(project)
+    again.ledger.quarantines.add(Quarantine(0, "bots", times_ms=(100, 200)))
+    again.close()
+    shutil.rmtree(topic)
+    shutil.copytree(tmp_path / "older", topic)
+    with pytest.raises(DamagedError, match=r"ledger, partition 1 has lost records: .* its backup at 1.*restore-ledger"):
+        VersionStore(project)
+    assert restore_ledger(project).quarantines == 1
+    VersionStore(project).close()

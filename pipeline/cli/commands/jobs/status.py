@@ -59,17 +59,31 @@ def _connect_log(project: Project) -> tuple[Log | None, str | None]:
 def _collect(project: Project, log: Log | None) -> dict[str, Any]:
     from pipeline.samples.run.status import join_status
 
-    store = VersionStore(project)
-    quarantines = [q for q in store.ledger.quarantines.all() if q.removed_at_ms is None]
     return {
         "name": project.config.name,
-        "generation": store.ledger.generation(),
         "jobs": jobs_status(project, print_message),
         "join": join_status(project, log),
+        **(_model(project, log) if log else _unknown_model(project.config.logs.shards)),
+    }
+
+
+def _unknown_model(shards: int) -> dict[str, Any]:
+    """Without a log nothing is known of the ledger."""
+    unknown = {"version": None, "halted": None, "lag_records": None}
+    trainer = [{"shard": shard, **unknown} for shard in range(shards)]
+    return {"generation": None, "trainer": trainer, "quarantines": None, "unfinished_rollbacks": None, "logs": []}
+
+
+def _model(project: Project, log: Log) -> dict[str, Any]:
+    """What the ledger and the topics of the log hold."""
+    store = VersionStore(project, log)
+    quarantines = [q for q in store.ledger.quarantines.all() if q.removed_at_ms is None]
+    return {
+        "generation": store.ledger.generation(),
         "trainer": [_shard(project, log, store, shard) for shard in range(project.config.logs.shards)],
         "quarantines": len(quarantines),
         "unfinished_rollbacks": len(store.ledger.unfinished_rollbacks()),
-        "logs": [_topic(log, topic) for topic in log.topics()] if log else [],
+        "logs": [_topic(log, topic) for topic in log.topics()],
     }
 
 
@@ -79,7 +93,7 @@ def _topic(log: Log, topic: str) -> dict[str, Any]:
     return {"topic": topic, "partitions": len(ends), "begin_offsets": begins, "end_offsets": ends}
 
 
-def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -> dict[str, Any]:
+def _shard(project: Project, log: Log, store: VersionStore, shard: int) -> dict[str, Any]:
     current, halt = store.current(shard), store.ledger.halts.get(shard)
     row: dict[str, Any] = {"shard": shard, "version": str(current) if current else None, "halted": None}
     if halt:
@@ -88,13 +102,13 @@ def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -
         row["halted"] |= {"problem": kept} if kept != halt.batch_file else {}
     topic = project.config.topics.samples
     if current is None:
-        return row | {"lag_records": None if log is None else log.end_offset(topic, shard)}
+        return row | {"lag_records": log.end_offset(topic, shard)}
     summary = store.ledger.version(current)
     validation: Any = store.manifest(current)["validation"]
     published = {level: store.ledger.published.latest(level, shard) for level in ("incremental", "full")}
     return row | {
         "offset": summary.offset,
-        "lag_records": None if log is None else _lag(log, topic, shard, summary.offset),
+        "lag_records": _lag(log, topic, shard, summary.offset),
         "log_time": format_time(summary.last_at_ms),
         "samples_seen": summary.samples_seen,
         "version_bytes": store.stored_bytes(shard),

@@ -1,6 +1,5 @@
-"""Commands that change serving or training: `publish`, `rollback`, `resume`, `restore-ledger`."""
+"""Commands that change serving or training: `publish`, `rollback`, `resume`."""
 
-from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -33,10 +32,7 @@ from pipeline.rollback.plan import plan_rollback
 from pipeline.trainer.commit.full_on_command import publish_full
 from pipeline.versions.deltas.delta import Level
 from pipeline.versions.deltas.published_files import DeltaManifest, published_folder
-from pipeline.versions.ledger.backup import read_backup
 from pipeline.versions.state import VersionId
-from pipeline.versions.store.restore_ledger import refuse_intact
-from pipeline.versions.store.restore_ledger import restore_ledger as restore_from_backup
 from pipeline.versions.store.version_store import VersionStore
 
 
@@ -52,7 +48,6 @@ def register(app: typer.Typer) -> None:
     app.command()(publish)
     app.command()(rollback)
     app.command()(resume)
-    app.command("restore-ledger")(restore_ledger)
 
 
 def publish(
@@ -74,7 +69,8 @@ def publish(
     """
     opened = open_project(project)
     place = None if part is None else opened.config.part(part).place
-    log, store = open_log(opened), VersionStore(opened)
+    log = open_log(opened)
+    store = VersionStore(opened, log)
     versions = current_versions(opened, store)
     schedules = {id: PublishSchedule(opened.config.publish, store, id.shard, place) for id in versions}
     planned = {id: schedule.on_command(level.value) for id, schedule in schedules.items()}
@@ -172,17 +168,3 @@ def _published_row(project: Project, manifest: DeltaManifest) -> dict[str, Any]:
         "bytes": manifest.size_bytes,
         "sha256": manifest.sha256,
     }
-
-
-def restore_ledger(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Restore a lost or damaged ledger from its backup and the version files. Stop the trainer first.
-
-    Example: springtide restore-ledger --dry-run
-    """
-    opened = open_project(project)
-    if dry_run:
-        content = read_backup(opened.versions)
-        refuse_intact(opened)
-        print_result({"backup_bytes": len(content), "dry_run": True}, as_json)
-        return
-    print_result({"restored": asdict(restore_from_backup(opened))}, as_json)

@@ -133,7 +133,7 @@ def _add(project: Project, entry: Quarantine, choice: Choice | None) -> int:
 
 def _effect(project: Project, entry: Quarantine, choice: Choice) -> Effect:
     """What the chosen samples of the whole log touch."""
-    with closing(VersionStore(project)) as store, closing(open_log(project)) as log, user_output_on_stderr():
+    with closing(open_log(project)) as log, closing(VersionStore(project, log)) as store, user_output_on_stderr():
         return effect_of(project, log, store, SampleMask.planned(entry, choice))
 
 
