@@ -148,29 +148,20 @@ void find_values(const RunView& run, std::span<const uint64_t> keys, size_t widt
 
 Run merge_runs(std::span<const RunView> runs, uint64_t first, uint64_t last, bool keep_removed, size_t block_bytes,
                uint64_t offset) {
-    std::vector<RunReader> readers;
-    readers.reserve(runs.size());
-    for (const RunView& run : runs) readers.emplace_back(run, first);
     RunWriter writer(block_bytes, offset);
     size_t most_bytes = 0;
     for (const RunView& run : runs) most_bytes += run.bytes.size();
     writer.reserve(0, most_bytes);
-    while (true) {
-        RunReader* newest = nullptr;
-        for (RunReader& reader : readers)
-            if (!reader.done() && (newest == nullptr || reader.key() <= newest->key())) newest = &reader;
-        if (newest == nullptr || newest->key() > last) return writer.finish();
-        const uint64_t key = newest->key();
-        if (!newest->removed()) {
-            const std::span<const uint8_t> value = newest->value();
-            uint8_t* out = writer.put(key, value.size());
+    for_each_merged(runs, first, last, [&](const RunReader& entry) {
+        if (!entry.removed()) {
+            const std::span<const uint8_t> value = entry.value();
+            uint8_t* out = writer.put(entry.key(), value.size());
             if (!value.empty()) std::memcpy(out, value.data(), value.size());
         } else if (keep_removed) {
-            writer.remove(key);
+            writer.remove(entry.key());
         }
-        for (RunReader& reader : readers)
-            if (!reader.done() && reader.key() == key) reader.advance();
-    }
+    });
+    return writer.finish();
 }
 
 }  // namespace springtide

@@ -108,6 +108,24 @@ enum class Entry : uint8_t { kNone, kValue, kRemoved };
 // Rejects a value of another length.
 void find_values(const RunView& run, std::span<const uint64_t> keys, size_t width, uint8_t* values, Entry* entries);
 
+// Calls visit(reader) at the newest entry of each key in [first, last] of runs given oldest first, by key.
+template <class Visit>
+void for_each_merged(std::span<const RunView> runs, uint64_t first, uint64_t last, Visit visit) {
+    std::vector<RunReader> readers;
+    readers.reserve(runs.size());
+    for (const RunView& run : runs) readers.emplace_back(run, first);
+    while (true) {
+        const RunReader* newest = nullptr;
+        for (const RunReader& reader : readers)
+            if (!reader.done() && (newest == nullptr || reader.key() <= newest->key())) newest = &reader;
+        if (newest == nullptr || newest->key() > last) return;
+        const uint64_t key = newest->key();
+        visit(*newest);
+        for (RunReader& reader : readers)
+            if (!reader.done() && reader.key() == key) reader.advance();
+    }
+}
+
 // The entries with a key in [first, last] of runs given oldest first. Without `keep_removed`, removals are left out:
 // the result then is a whole map, not a change of one.
 Run merge_runs(std::span<const RunView> runs, uint64_t first, uint64_t last, bool keep_removed, size_t block_bytes,

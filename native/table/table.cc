@@ -47,6 +47,14 @@ bool exceeds_limit(const float* values, size_t n) {
     return exceeds != 0;
 }
 
+// Compared as integers: the exponent of infinities and NaN has all bits set.
+bool all_finite(std::span<const float> values) {
+    constexpr uint32_t kExponent = 0x7f800000;
+    uint32_t infinite = 0;
+    for (const float value : values) infinite |= (std::bit_cast<uint32_t>(value) & kExponent) == kExponent;
+    return infinite == 0;
+}
+
 }  // namespace
 
 Table::Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitializer initializer, double half_life_s,
@@ -69,7 +77,9 @@ size_t Table::memory_bytes() const {
 
 size_t Table::resident_row_bytes() const { return rows_.row_bytes() + kIndexBytes; }
 
-uint64_t Table::hash(uint32_t row) const { return xxh64(packed(row), row_bytes(), key_of(row)); }
+uint64_t Table::hash(uint32_t row) const { return hash(key_of(row), packed(row)); }
+
+uint64_t Table::hash(uint64_t key, const std::byte* packed) const { return xxh64(packed, row_bytes(), key); }
 
 uint32_t Table::place_row(uint64_t key) {
     const uint32_t row = rows_.acquire();
@@ -295,36 +305,47 @@ void Table::statistics(std::span<const uint64_t> keys, Statistics* out, size_t t
     });
 }
 
-std::vector<uint64_t> Table::keys() const {
+// A heap of the smallest keys so far, the largest of them on top.
+std::vector<uint64_t> Table::keys(size_t most) const {
     std::vector<uint64_t> keys;
-    keys.reserve(size());
-    index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t) { keys.push_back(key); });
-    cold_.for_each([&](const ColdKey& cold) { keys.push_back(cold.key); });
+    keys.reserve(std::min(most, size()));
+    const auto add = [&](uint64_t key) {
+        if (most >= size()) {
+            keys.push_back(key);
+        } else if (keys.size() < most) {
+            keys.push_back(key);
+            std::push_heap(keys.begin(), keys.end());
+        } else if (most > 0 && key < keys.front()) {
+            std::pop_heap(keys.begin(), keys.end());
+            keys.back() = key;
+            std::push_heap(keys.begin(), keys.end());
+        }
+    };
+    index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t) { add(key); });
+    cold_.for_each([&](const ColdKey& cold) { add(cold.key); });
     std::sort(keys.begin(), keys.end());
     return keys;
 }
 
-void Table::check_packed(std::span<const uint64_t> keys, const std::byte* packed) const {
-    std::vector<float> floats(dim_ + state_floats_);
+Statistics Table::check_packed(uint64_t key, const std::byte* packed, std::vector<float>& floats) const {
+    floats.resize(dim_ + state_floats_);
+    std::memcpy(floats.data(), packed, floats.size() * sizeof(float));
     Statistics s;
-    for (const uint64_t key : keys) {
-        std::memcpy(floats.data(), packed, floats.size() * sizeof(float));
-        std::memcpy(&s, packed + floats.size() * sizeof(float), sizeof(s));
-        const bool finite = std::all_of(floats.begin(), floats.end(), [](float f) { return std::isfinite(f); });
-        if (!finite) reject("row", key, "weights or state that are not finite", "finite numbers");
-        if (!optimizer_->valid_state(floats.data() + dim_, dim_))
-            reject("row", key, "a state its optimizer never has", "a row of the same optimizer");
-        if (!valid(s))
-            reject("row", key,
-                   "importance " + std::to_string(s.importance) + ", unsettled " + std::to_string(s.unsettled) +
-                       ", curvature " + std::to_string(s.curvature),
-                   "importance >= 0, 0 <= unsettled <= 1, curvature >= 0");
-        packed += row_bytes();
-    }
+    std::memcpy(&s, packed + floats.size() * sizeof(float), sizeof(s));
+    if (!all_finite(floats)) reject("row", key, "weights or state that are not finite", "finite numbers");
+    if (!optimizer_->valid_state(floats.data() + dim_, dim_))
+        reject("row", key, "a state its optimizer never has", "a row of the same optimizer");
+    if (!valid(s))
+        reject("row", key,
+               "importance " + std::to_string(s.importance) + ", unsettled " + std::to_string(s.unsettled) +
+                   ", curvature " + std::to_string(s.curvature),
+               "importance >= 0, 0 <= unsettled <= 1, curvature >= 0");
+    return s;
 }
 
 void Table::import_rows(std::span<const uint64_t> keys, const std::byte* from) {
-    check_packed(keys, from);
+    std::vector<float> floats;
+    for (size_t i = 0; i < keys.size(); ++i) check_packed(keys[i], from + i * row_bytes(), floats);
     require_resident(keys, "import");
     std::vector<uint32_t> rows(keys.size());
     find(keys, rows.data());

@@ -37,6 +37,7 @@
 
 #include "memory/slices.h"
 #include "quantizer/rounding.h"
+#include "runs/sorted_run.h"
 #include "table/changes/change_set.h"
 #include "table/changes/row_flags.h"
 #include "table/changes/row_history.h"
@@ -111,8 +112,8 @@ public:
     // Removes rows; returns the number removed. Rejects a cold row.
     size_t remove(std::span<const uint64_t> keys);
 
-    // All keys, ascending.
-    std::vector<uint64_t> keys() const;
+    // All keys, ascending, or the smallest `most`.
+    std::vector<uint64_t> keys(size_t most = ~size_t{0}) const;
 
     // Packed rows, row_bytes() each. Rejects a missing key.
     void rows(std::span<const uint64_t> keys, std::byte* packed, size_t threads = 1) const;
@@ -167,6 +168,12 @@ public:
     // as far as last_seen_s and importance show; the table is then unchanged.
     size_t swap_in(std::span<const uint64_t> keys, const std::byte* packed);
 
+    // Makes a cold row of each value with a key in [first, last] of runs given oldest first; they count as committed.
+    // Rejects a value of another size, rows as import_rows() does, and a key with a row; the table is then unchanged.
+    // Memory beside the keys: 24 bytes per value. reserve_cold() avoids growth.
+    void import_cold(std::span<const RunView> runs, uint64_t first, uint64_t last);
+    void reserve_cold(size_t rows) { cold_.reserve(rows); }
+
     // cold[i] = 1 if keys[i] has a cold row, otherwise 0.
     void cold(std::span<const uint64_t> keys, uint8_t* cold) const { cold_.contains(keys, cold); }
 
@@ -215,6 +222,7 @@ private:
         return *reinterpret_cast<const Statistics*>(weights(row) + dim_ + state_floats_);
     }
     uint64_t hash(uint32_t row) const;
+    uint64_t hash(uint64_t key, const std::byte* packed) const;
     uint32_t find(uint64_t key) const { return index_.find(key, KeyOf{rows_}); }
 
     bool open() const { return stage_ != Stage::kNone; }
@@ -243,7 +251,8 @@ private:
     void update_row(uint32_t row, const RowGradients& gradients, size_t i, uint32_t at_s, const RowGrid& grid);
     void check_distinct(std::span<const uint64_t> keys, std::span<const uint32_t> rows);
     void check_update(std::span<const uint64_t> keys, const RowGradients& gradients) const;
-    void check_packed(std::span<const uint64_t> keys, const std::byte* packed) const;
+    // The statistics of a packed row, which is valid; `floats` is memory for its numbers.
+    Statistics check_packed(uint64_t key, const std::byte* packed, std::vector<float>& floats) const;
 
     size_t dim_, state_floats_;
     std::unique_ptr<Optimizer> optimizer_;

@@ -6,7 +6,7 @@ rows, view and the price that fixes the steps. It performs no I/O; the trainer c
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -165,6 +165,7 @@ class Publisher:
         next_handles: Mapping[str, int] | None = None,
         dense: bytes = b"",
         price: Price | None = None,
+        stored: Mapping[str, Iterable[tuple[UInt64s, Rows]]] | None = None,
     ) -> None:
         """Continue from what serving holds. Reads every row once, to find those withheld.
 
@@ -175,6 +176,8 @@ class Publisher:
             next_handles: by table; a missing table starts at 0.
             dense: the dense weights that serving holds.
             price: as of the last commit; by default the first one.
+            stored: by table, all rows as of the last commit in pieces, keys [n] ascending from each to the next, and
+                rows [n]; a missing table has none. Without it they are read of `tables`.
         """
         self.views = dict(views)
         self._settings, self._tables, self._price = settings, dict(tables), price or Price()
@@ -183,7 +186,7 @@ class Publisher:
         self._served_digest = served_digest(self._digests(), dense)
         self._withheld: dict[str, Withheld] = {}
         self._sample: dict[str, LossSample] = {}
-        self._scan()
+        self._scan(stored)
 
     @property
     def served_dense(self) -> bytes:
@@ -432,10 +435,11 @@ class Publisher:
         self._next_handles[name] = first + count
         return np.arange(first, first + count, dtype=np.uint32)
 
-    def _scan(self) -> None:
+    def _scan(self, stored: Mapping[str, Iterable[tuple[UInt64s, Rows]]] | None = None) -> None:
         """Compare every row with the view: the rows that sending would improve, and the sample."""
         for name in self.views:
-            self._compare(name, self._tables[name].keys())
+            rows = stored.get(name, ()) if stored is not None else self._read(name, self._tables[name].keys())
+            self._compare(name, rows)
 
     def _rescan(self) -> None:
         """The same after steps became coarser, reading the withheld and sampled rows alone.
@@ -443,14 +447,19 @@ class Publisher:
         Grids of powers of two are nested: a row that finer steps bring no closer, coarser ones do not either.
         """
         for name in self.views:
-            self._compare(name, np.union1d(self._withheld[name].keys, self._sample[name].entries["key"]))
+            among = np.union1d(self._withheld[name].keys, self._sample[name].entries["key"])
+            self._compare(name, self._read(name, among))
 
-    def _compare(self, name: str, among: UInt64s) -> None:
-        """Find the withheld rows and the sample of a table `among` these keys, which ascend."""
+    def _read(self, name: str, keys: UInt64s) -> Iterator[tuple[UInt64s, Rows]]:
+        """Rows of a table in pieces."""
+        for start in range(0, len(keys), _CHUNK_ROWS):
+            part = keys[start : start + _CHUNK_ROWS]
+            yield part, self._tables[name].rows(part)
+
+    def _compare(self, name: str, pieces: Iterable[tuple[UInt64s, Rows]]) -> None:
+        """Find the withheld rows and the sample of a table among these, whose keys ascend: those sending improves."""
         parts, sampled = [], [LossSample.empty()]
-        for start in range(0, len(among), _CHUNK_ROWS):
-            keys = among[start : start + _CHUNK_ROWS]
-            rows = self._tables[name].rows(keys)
+        for keys, rows in pieces:
             scores = self._score(name, keys, rows)
             parts.append(Withheld.empty().updated(_withheld_of(keys, rows, scores)))
             sampled.append(LossSample.of(keys, rows, scores, self._price.halvings))

@@ -19,7 +19,7 @@ from tests.benchmarks.harness.report import Figure, Result, print_machine, print
 
 STAGES = ("ingest", "join", "trainer", "batch", "chain", "freshness", "recall_freshness", "growth", "pipeline_depth")
 """Of the pipeline, and the pipeline as a whole."""
-ROWS = ("looked_up_rows", "commit", "versions", "tiers", "store", "quantizer", "codec")
+ROWS = ("looked_up_rows", "commit", "versions", "tiers", "restart", "store", "quantizer", "codec")
 """In memory, in versions, on disk, and as they are published."""
 MODELS = (
     "field_importance",
@@ -38,7 +38,9 @@ MODELS = (
 NATIVE = ("keys", "unique", "sketch", "kafka", "recall")
 """Native parts, each with a separate peer in the same process."""
 _FOLDERS = {"stages": STAGES, "rows": ROWS, "models": MODELS}
-ONE_ROUND = ("growth", "pipeline_depth", "tiers", "recall_freshness", "looked_up_rows", "recall", "versions", *MODELS)
+ONE_ROUND = (
+    "growth", "pipeline_depth", "tiers", "restart", "recall_freshness", "looked_up_rows", "recall", "versions", *MODELS,
+)  # fmt: skip
 """Long ones, for which a second round adds little."""
 
 

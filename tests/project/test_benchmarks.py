@@ -43,6 +43,13 @@ def test_late_rows_are_measured_on_a_small_market_and_stream():
     assert warm.sizes["core-ms outside TensorFlow"] > 0
 
 
+def test_a_restart_is_measured_on_a_small_version():
+    half, resident = one_round("rows.restart", quick=True)
+    for figure in (half, resident):
+        assert 0 < figure.sizes["opened s"] < figure.value <= figure.sizes["everything s"]
+    assert half.sizes["cold rows"] > 0 == resident.sizes["cold rows"]
+
+
 def test_two_towers_are_measured_on_a_small_market():
     figures = {figure.what: figure.value for figure in one_round("models.two_towers", quick=True)}
     assert all(0 < value < 1 for what, value in figures.items() if "over plain" not in what)

@@ -4,6 +4,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "bindings/arrays.h"
+#include "bindings/runs/views.h"
 #include "runs/columns.h"
 #include "runs/key_filter.h"
 #include "runs/run_files.h"
@@ -15,11 +16,6 @@ using namespace springtide;
 namespace {
 
 using Bytes = In<uint8_t>;
-
-RunView view_of(const Bytes& bytes, const Bytes& blocks) {
-    return {span_of(bytes),
-            {reinterpret_cast<const BlockEntry*>(blocks.data()), blocks.size() / sizeof(BlockEntry)}};
-}
 
 nb::tuple result(Run&& run) {
     const auto* entries = reinterpret_cast<const uint8_t*>(run.blocks.data());
@@ -50,8 +46,7 @@ nb::tuple decode(Bytes bytes, Bytes blocks, const std::vector<size_t>& widths, b
 // (blocks, index)
 nb::tuple merge(const std::vector<Bytes>& bytes, const std::vector<Bytes>& blocks, uint64_t first, uint64_t last,
                 bool keep_removed, size_t block_bytes, uint64_t offset) {
-    std::vector<RunView> runs;
-    for (size_t i = 0; i < bytes.size(); ++i) runs.push_back(view_of(bytes[i], blocks[i]));
+    const std::vector<RunView> runs = views_of(bytes, blocks);
     return result(
         without_gil([&] { return merge_runs(runs, first, last, keep_removed, block_bytes, offset); }));
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "bindings/arrays.h"
+#include "bindings/runs/views.h"
 
 using namespace nanobind::literals;
 using namespace springtide_bindings;
@@ -73,7 +74,8 @@ void bind_reads(Binding& table) {
                  t.lookup(span_of(keys), out.data(), threads);
              },
              exact("keys"), exact("out"), "threads"_a, WithoutGil())
-        .def("keys", [](const Table& t) { return owned(without_gil([&] { return t.keys(); })); })
+        .def("keys", [](const Table& t, size_t most) { return owned(without_gil([&] { return t.keys(most); })); },
+             "most"_a)
         .def("rows",
              [](const Table& t, Keys keys, OutRows<uint8_t> out, size_t threads) {
                  t.rows(span_of(keys), reinterpret_cast<std::byte*>(out.data()), threads);
@@ -127,6 +129,15 @@ size_t swap_out(Table& table, double worth, size_t max_rows, size_t max_scanned,
     return without_gil([&] { return table.swap_out(worth, max_rows, max_scanned, spans); });
 }
 
+void import_cold(Table& table, const std::vector<In<uint8_t>>& bytes, const std::vector<In<uint8_t>>& blocks,
+                 uint64_t first, uint64_t last) {
+    const std::vector<springtide::RunView> runs = views_of(bytes, blocks);
+    without_gil([&] {
+        table.import_cold(runs, first, last);
+        return 0;
+    });
+}
+
 void bind_tiers(Binding& table) {
     table.def_prop_ro("resident_rows", &Table::resident_rows)
         .def_prop_ro("cold_rows", &Table::cold_rows)
@@ -140,6 +151,8 @@ void bind_tiers(Binding& table) {
                  return t.swap_in(span_of(keys), reinterpret_cast<const std::byte*>(packed.data()));
              },
              exact("keys"), exact("packed"), WithoutGil())
+        .def("reserve_cold", &Table::reserve_cold, "rows"_a)
+        .def("import_cold", &import_cold, exact("bytes"), exact("blocks"), "first"_a, "last"_a)
         .def("cold", [](const Table& t, Keys keys, Out<uint8_t> out) { t.cold(span_of(keys), out.data()); },
              exact("keys"), exact("out"), WithoutGil());
 }

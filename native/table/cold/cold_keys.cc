@@ -36,7 +36,7 @@ size_t ColdKeys::Segment::find(uint64_t key, uint64_t hash) const {
 
 // At most nine tenths of the entries are used.
 void ColdKeys::Segment::insert(ColdKey added) {
-    if ((count + 1) * 10 > entries.size() * 9) grow();
+    if ((count + 1) * 10 > entries.size() * 9) grow(entries.size() + entries.size() / 8 + 4);
     size_t at = home_of(hash_of(added.key));
     for (size_t distance = 0; used(entries[at]); ++distance, at = next(at)) {
         const size_t other = displacement(at);
@@ -48,8 +48,8 @@ void ColdKeys::Segment::insert(ColdKey added) {
     ++count;
 }
 
-void ColdKeys::Segment::grow() {
-    std::vector<ColdKey> before(entries.size() + entries.size() / 8 + 4, kFree);
+void ColdKeys::Segment::grow(size_t size) {
+    std::vector<ColdKey> before(size, kFree);
     std::swap(entries, before);
     count = 0;
     for (const ColdKey& entry : before)
@@ -62,6 +62,12 @@ size_t ColdKeys::memory_bytes() const {
     return bytes;
 }
 
+void ColdKeys::prefetch(uint64_t key) const {
+    const uint64_t hash = hash_of(key);
+    const Segment& segment = segments_[segment_of(hash)];
+    __builtin_prefetch(segment.entries.data() + segment.home_of(hash));
+}
+
 const ColdKey* ColdKeys::find(uint64_t key) const {
     if (size_ == 0) return nullptr;
     const uint64_t hash = hash_of(key);
@@ -72,11 +78,7 @@ const ColdKey* ColdKeys::find(uint64_t key) const {
 
 void ColdKeys::contains(std::span<const uint64_t> keys, uint8_t* found) const {
     for (size_t i = 0; i < keys.size(); ++i) {
-        if (size_ != 0 && i + kPrefetchDistance < keys.size()) {
-            const uint64_t ahead = hash_of(keys[i + kPrefetchDistance]);
-            const Segment& segment = segments_[segment_of(ahead)];
-            __builtin_prefetch(segment.entries.data() + segment.home_of(ahead));
-        }
+        if (size_ != 0 && i + kPrefetchDistance < keys.size()) prefetch(keys[i + kPrefetchDistance]);
         found[i] = find(keys[i]) != nullptr;
     }
 }
@@ -85,6 +87,21 @@ void ColdKeys::insert(const ColdKey& added) {
     segments_.resize(kSegments);
     segments_[segment_of(hash_of(added.key))].insert(added);
     ++size_;
+}
+
+void ColdKeys::insert(std::span<const ColdKey> added) {
+    segments_.resize(kSegments);
+    for (size_t i = 0; i < added.size(); ++i) {
+        if (i + kPrefetchDistance < added.size()) prefetch(added[i + kPrefetchDistance].key);
+        insert(added[i]);
+    }
+}
+
+void ColdKeys::reserve(size_t keys) {
+    segments_.resize(kSegments);
+    const size_t entries = keys / kSegments + keys / kSegments / 6;  // of which at most nine tenths will be used
+    for (Segment& segment : segments_)
+        if (entries > segment.entries.size()) segment.grow(entries);
 }
 
 void ColdKeys::erase(uint64_t key) {

@@ -36,6 +36,12 @@ public:
     // Adds a key that is not in the set.
     void insert(const ColdKey& added);
 
+    // The same for many keys, which are distinct.
+    void insert(std::span<const ColdKey> added);
+
+    // Room for about so many keys, which are then inserted without growth.
+    void reserve(size_t keys);
+
     // Removes a key; does nothing if it is not in the set.
     void erase(uint64_t key);
 
@@ -60,11 +66,12 @@ private:
         size_t displacement(size_t at) const;  // of the used entry at `at` from its home
         size_t find(uint64_t key, uint64_t hash) const;  // its place, or the number of entries
         void insert(ColdKey added);
-        void grow();
+        void grow(size_t size);
     };
 
     static constexpr ColdKey kFree{0, 0, -1.0f};
     static bool used(const ColdKey& entry) { return entry.importance >= 0; }
+    void prefetch(uint64_t key) const;
     static uint64_t hash_of(uint64_t key);
     static size_t segment_of(uint64_t hash) { return hash >> (64 - kSegmentBits); }
 

@@ -80,4 +80,29 @@ size_t Table::swap_in(std::span<const uint64_t> keys, const std::byte* packed) {
     return before - cold_.size();
 }
 
+void Table::import_cold(std::span<const RunView> runs, uint64_t first, uint64_t last) {
+    std::vector<uint64_t> keys;
+    std::vector<ColdKey> added;
+    std::vector<float> floats;
+    uint64_t sum = 0;
+    for_each_merged(runs, first, last, [&](const RunReader& entry) {
+        if (entry.removed()) return;
+        if (entry.value().size() != row_bytes())
+            reject("row", entry.key(), std::to_string(entry.value().size()) + " bytes", "those of a row of this table");
+        const auto* packed = reinterpret_cast<const std::byte*>(entry.value().data());
+        const Statistics s = check_packed(entry.key(), packed, floats);
+        keys.push_back(entry.key());
+        added.push_back({entry.key(), s.last_seen_s, s.importance});
+        sum += hash(entry.key(), packed);
+    });
+    std::vector<uint8_t> present(keys.size());
+    cold_.contains(keys, present.data());
+    for (size_t i = 0; i < keys.size(); ++i)
+        if (present[i] || (index_.size() != 0 && find(keys[i]) != kNoRow))
+            reject("row", keys[i], "one already", "a key without a row");
+    cold_.insert(added);
+    cold_sum_ += sum;
+    digest_ += sum;
+}
+
 }  // namespace springtide

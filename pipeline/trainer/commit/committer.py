@@ -30,11 +30,12 @@ from pipeline.publish.levels.level_publisher import LevelPublisher
 from pipeline.publish.publisher import PreparedUpdate, Publisher, PublishSettings, TouchedRows, VersionRange
 from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, field_change, packed, training_digest
 from pipeline.trainer.commit.gauges import Gauges
-from pipeline.trainer.commit.lineage import VersionOrigin
+from pipeline.trainer.commit.lineage import ServedState, VersionOrigin
 from pipeline.trainer.commit.restore import RestoredShard
 from pipeline.trainer.commit.served_loss import FirstBatch, ServedLoss, served_loss, served_outputs
 from pipeline.trainer.tables.boundary import Boundary
 from pipeline.trainer.tables.dictionary import Dictionary
+from pipeline.trainer.tables.rows_ahead import RowsAhead
 from pipeline.trainer.tables.snapshots import OpenChanges, TableSnapshot
 from pipeline.trainer.tables.table import Changes
 from pipeline.trainer.validation.gate.gate import GateState
@@ -93,16 +94,28 @@ class Committer:
         self.commit_s = 0.0
         """How long the last finished commit took, from its boundary until it was published."""
         self._publish_current()
-        self._publisher = self._run(
-            lambda: Publisher(
-                PublishSettings.of(project.config), self._snapshots, served.views, served.next_handles,
-                served.dense, served.price,
-            )
+        opening = self._worker.submit(self._open_publisher, served, restored)
+        if restored.stored is None or self._lineage.current is None:
+            self._boundary.serve_until(opening)
+            opening.result()
+        else:  # beside training: the first commit waits for it
+            self._in_progress = opening
+
+    def _open_publisher(self, served: ServedState, restored: RestoredShard) -> None:
+        """Read what serving holds, and every row once; rows that fit the budget are brought to memory on the way."""
+        stored = None
+        if self._cold is not None:
+            share, half_life_s = self._cold.share(), self._project.config.train.half_life_s
+            ahead = RowsAhead(self._cold, self._boundary.calls, share, half_life_s)
+            stored = {name: ahead.passing(name, cold) for name, cold in restored.tables.restored_cold.items()}
+        self._publisher = Publisher(
+            PublishSettings.of(self._project.config), self._snapshots, served.views(), served.next_handles,
+            served.dense, served.price, stored,
         )  # fmt: skip
 
     @property
     def busy(self) -> bool:
-        """Whether a commit is in progress."""
+        """Whether a commit is in progress, or the shard is still being read."""
         return self._in_progress is not None
 
     def begin(self, snapshot: BoundarySnapshot) -> VersionId:
@@ -154,6 +167,9 @@ class Committer:
         finally:
             self._worker.shutdown()
             self._maintenance.shutdown()
+            if self._cold is not None and self._stored is not None:
+                self._cold.close()
+                self._stored.close()
             self._hooks.close()
             self.dictionary.close()
             self.gauges.close()

@@ -165,7 +165,7 @@ class Gauges:
 def _sample_of(restored: FilteredTable) -> RowSample:
     """The sample that a restored table begins with."""
     sample = RowSample()
-    keys = restored.table.keys()[: MAX_ROWS + 1]
+    keys = restored.table.keys(MAX_ROWS + 1)
     sample.apply(keys, restored.statistics(keys), np.empty(0, np.uint64))
     return sample
 

@@ -1,7 +1,7 @@
 """The lineage that a shard commits on: what its versions share, the last of them, and what serving holds of it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.model.identity import Identity
@@ -52,13 +52,13 @@ class ServedState:
     """What serving holds at CURRENT.
 
     Attributes:
-        views: the served view of each table.
+        views: reads the served view of each table. Raises DamagedError.
         next_handles: by table, the next handle to be assigned.
         dense: dense weights.
         price: of a byte.
     """
 
-    views: Mapping[str, ServedView]
+    views: Callable[[], Mapping[str, ServedView]]
     next_handles: Mapping[str, int]
     dense: bytes
     price: Price = field(default_factory=Price)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.configuration.config import Config
 from pipeline.configuration.model.tables import tables_of
@@ -21,7 +22,7 @@ from pipeline.trainer.validation.label_validation import LabelValidation
 from pipeline.trainer.validation.loss_sum import LossSum
 from pipeline.versions.deltas.delta import served_dense_of
 from pipeline.versions.deltas.served_view import ServedView
-from pipeline.versions.state import Commit
+from pipeline.versions.state import Commit, ServedEntries
 from pipeline.versions.store.row_reader import RowReader
 from pipeline.versions.store.version_store import VersionStore
 
@@ -54,17 +55,19 @@ def restore_shard(
         row_bytes = {name: stored_row_bytes(table) for name, table in tables_of(config.fields).items()}
         stored = versions.row_reader(row_bytes)
     if current is None:
-        served, progress = ServedState(_empty_views(config), {}, b""), TrainerProgress.start(config, model.item_inputs)
+        served = ServedState(partial(_empty_views, config), {}, b"")
+        progress = TrainerProgress.start(config, model.item_inputs)
         return RestoredShard(Tables(config, stored=stored), progress, LineageHead(), served, stored)
     if stored is not None:
         stored.renew(current)
-    commit = versions.restore(current, with_rows=stored is None)
+    commit = versions.restore(current) if stored is None else versions.outline(current)
     _check_log(config, origin, commit)
     before = identity_in(commit)
     changed = differences(before, origin.identity)
     if not migrate:
         refuse_changed(commit, origin.identity)
-    tables, views = restore_tables(commit, config, unchanged_tables(before, origin.identity), stored)
+    names = unchanged_tables(before, origin.identity)
+    tables = restore_tables(commit, config, names, stored)
     if changed:
         model.load_matching(commit.dense, optimizer=before.get("optimizer") == origin.identity.get("optimizer"))
     else:
@@ -74,6 +77,10 @@ def restore_shard(
     lineage = LineageHead(current, replacing=bool(changed), migrating=bool(changed))
     dense = model.serving_bytes() if changed else served_dense_of(commit)
     price = Price() if changed else Price.of(commit.price)
+    if stored is None:
+        views = partial(_views_of, commit, config, names)
+    else:
+        views = partial(_stored_views, versions, commit, config, names)
     served = ServedState(views, dict(commit.next_handles), dense, price)
     progress = restore_progress(commit, config, model.item_inputs)
     if changed and config.gate:  # the past of another model is no past to compare with
@@ -81,20 +88,17 @@ def restore_shard(
     return RestoredShard(tables, progress, lineage, served, stored)
 
 
-def restore_tables(
-    commit: Commit, config: Config, names: set[str], stored: RowReader | None = None
-) -> tuple[Tables, dict[str, ServedView]]:
-    """Tables and served views of the tables `names` as a version holds them; the other tables start empty.
+def restore_tables(commit: Commit, config: Config, names: set[str], stored: RowReader | None = None) -> Tables:
+    """Tables `names` as a version holds them; the other tables start empty.
 
-    With `stored`, which reads that version, rows may be swapped out.
+    With `stored`, which reads that version, their rows are only on disk, and `commit` has none.
     """
-    views, states = _empty_views(config), {}
-    for name in names & set(commit.fields) & set(views):
+    states = {}
+    for name in names & set(commit.fields) & set(tables_of(config.fields)):
         change = commit.fields[name]
         admission, expiry = (commit.training_state[f"{part}.{name}"] for part in ("admission", "expiry"))
         states[name] = TableState(change.keys, change.rows, admission, expiry)
-        views[name] = ServedView.of(change)
-    return Tables(config, states, stored), views
+    return Tables(config, states, stored)
 
 
 def restore_progress(commit: Commit, config: Config, item_inputs: Collection[str] = ()) -> TrainerProgress:
@@ -130,6 +134,23 @@ def restore_progress(commit: Commit, config: Config, item_inputs: Collection[str
 def _empty_views(config: Config) -> dict[str, ServedView]:
     """By table, a view for a publisher, which assigns handles and seldom looks one up."""
     return {name: ServedView(table.dim, by_handle=False) for name, table in tables_of(config.fields).items()}
+
+
+def _views_of(commit: Commit, config: Config, names: set[str]) -> dict[str, ServedView]:
+    """The served views of the tables `names` of a complete version; those of the other tables are empty."""
+    views = _empty_views(config)
+    return views | {name: ServedView.of(commit.fields[name]) for name in names & set(commit.fields) & set(views)}
+
+
+def _stored_views(versions: VersionStore, commit: Commit, config: Config, names: set[str]) -> dict[str, ServedView]:
+    """The same of the version that `commit` is an outline of. Raises as `VersionStore.restore`."""
+    views = _empty_views(config)
+
+    def put(name: str, part: ServedEntries) -> None:
+        views[name].put(part.keys, part.handles, part.bits, part.payload)
+
+    versions.each_served(commit.id, names & set(commit.fields) & set(views), put)
+    return views
 
 
 def _check_log(config: Config, origin: VersionOrigin, commit: Commit) -> None:

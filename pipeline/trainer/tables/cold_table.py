@@ -8,11 +8,10 @@ import numpy as np
 
 from pipeline.arrays.types import UInt8s, UInt64s
 from pipeline.trainer.tables.table import Table
+from pipeline.versions.runs.sorted_run import SortedRun
 
 _CHUNK_ROWS = 32_768
 """Rows that are read at once to be removed."""
-_SAMPLES = 256
-"""Rows whose worth decides which are swapped out."""
 
 
 class StoredRows(Protocol):
@@ -21,8 +20,17 @@ class StoredRows(Protocol):
     def rows(self, table: str, keys: UInt64s) -> UInt8s:
         """[n, row bytes] of `keys` [n], in any thread. Raises DamagedError."""
 
-    def about(self, table: str) -> int:
-        """About how many rows a table has, at most."""
+    def reading(self, table: str) -> Callable[[UInt64s], UInt8s]:
+        """As `rows` of a table, as of now: of the version that is read now."""
+
+    def largest(self, table: str) -> int:
+        """About how many rows a table has."""
+
+    def restore(self, table: str, take: Callable[[Sequence[SortedRun], int, int], None]) -> None:
+        """Call `take(runs, first, last)` for consecutive ranges of keys: the runs, oldest first, merged are all rows.
+
+        Raises DamagedError, also for an InputError of `take`.
+        """
 
     def pieces(self, table: str) -> Iterator[tuple[UInt64s, UInt8s]]:
         """All rows of a table, a bounded number at a time: keys [n] and rows [n, row bytes]. Raises DamagedError."""
@@ -43,15 +51,16 @@ class ColdTable:
 
     def fetch(self, keys: UInt64s) -> tuple[UInt64s, UInt8s]:
         """Those of `keys` that are cold [c], and their rows [c, row bytes]. Raises DamagedError."""
-        with self._lock:
+        with self._lock:  # a row that is cold now is in the version that is read now
             cold = keys[self.table.cold(keys)] if self.table.cold_rows else keys[:0]
-        return cold, self.read(cold)
+            reading = self._stored.reading(self.name)
+            self.reads += len(cold)
+        return cold, reading(cold)
 
     def read(self, keys: UInt64s) -> UInt8s:
         """[n, row bytes]: the rows of cold `keys`. Raises DamagedError."""
-        if not len(keys):
-            return np.empty((0, self.table.row_bytes), np.uint8)
-        self.reads += len(keys)
+        with self._lock:
+            self.reads += len(keys)
         return self._stored.rows(self.name, keys)
 
     def swap_in(self, keys: UInt64s, rows: UInt8s) -> None:
@@ -78,14 +87,14 @@ class ColdTable:
             self.swap_in(cold, rows)
         return len(cold) > 0
 
-    def shrink(self, share: float) -> None:
-        """Swap out rows of least worth until about this share of the table is resident, while nothing is pinned."""
-        resident = self.table.resident_rows
-        excess = resident - int(share * len(self.table))
-        worths = np.sort(self.table.sample_worths(_SAMPLES)) if excess > 0 else np.empty(0)
-        if len(worths):
-            worth = float(worths[min(len(worths) * excess // resident + len(worths) // 8, len(worths) - 1)])
-            self.swap_out(worth, excess, resident, lambda: ())
+    def restore(self) -> None:
+        """Make a cold row of each that the version has, in a table without rows. Raises DamagedError."""
+        self.table.reserve_cold(self._stored.largest(self.name))
+        self._stored.restore(self.name, self.table.import_cold)
+
+    def stored(self) -> Iterator[tuple[UInt64s, UInt8s]]:
+        """As `StoredRows.pieces`."""
+        return self._stored.pieces(self.name)
 
     def remove(self, keys: UInt64s) -> int:
         """Remove the rows of `keys`, cold ones included; returns their number. Raises DamagedError."""

@@ -6,12 +6,13 @@ before its keys are looked up. What is resident never changes what is learned.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.arrays.types import Float64s, UInt64s
+from pipeline.arrays.types import Float64s, UInt8s, UInt64s
 from pipeline.errors import ConfigError
 from pipeline.trainer.batch.held import HeldRows
 from pipeline.trainer.tables.cold_table import ColdTable
@@ -21,6 +22,8 @@ _SAMPLES = 512
 _SCANNED_ROWS = 65_536
 """Rows that are looked at at one boundary, normally: about two milliseconds."""
 _SCANNED_PER_VICTIM = 8
+_READS = 8
+"""Tables whose rows are read at the same time: the disk serves them together."""
 _ROOM = 1 / 64
 """The share of the budget that is made free once it is exceeded."""
 
@@ -39,6 +42,7 @@ class ColdTier:
         self._tables, self._memory_bytes = dict(tables), memory_bytes
         self._held: list[HeldRows] = []
         self._above = False
+        self._reads = ThreadPoolExecutor(_READS, thread_name_prefix="cold")
 
     @property
     def resident_bytes(self) -> int:
@@ -64,9 +68,14 @@ class ColdTier:
             )
         held = HeldRows(keys)
         self._held.append(held)  # first: from here on none of its rows is swapped out
-        for name, each in keys.items():
-            held.fetched[name] = self._tables[name].fetch(each)
+        reading = {name: self._reads.submit(self._tables[name].fetch, each) for name, each in keys.items()}
+        wait(reading.values())
+        held.fetched |= {name: read.result() for name, read in reading.items()}
         return held
+
+    def close(self) -> None:
+        """End the threads that read."""
+        self._reads.shutdown()
 
     def swap_in(self, held: HeldRows) -> None:
         """Bring back the rows that were fetched for a batch, before its keys are looked up."""
@@ -89,25 +98,26 @@ class ColdTier:
         if excess > 0:
             self._swap_out(excess)
 
-    def share_of(self, rows: Mapping[str, int]) -> float:
-        """The share of so many rows of each table that the budget holds."""
-        needed = sum(count * self._tables[name].table.resident_row_bytes for name, count in rows.items())
-        return min(1.0, self._memory_bytes * (1 - _ROOM) / max(needed, 1))
+    def share(self) -> float:
+        """The share of all rows that the budget holds."""
+        needed = sum(len(each.table) * each.table.resident_row_bytes for each in self._tables.values())
+        return min(1.0, self._room_bytes / max(needed, 1))
 
-    def shrink(self, name: str, share: float) -> None:
-        """As `ColdTable.shrink`."""
-        if share < 1:
-            self._tables[name].shrink(share)
+    def swap_in_ahead(self, name: str, keys: UInt64s, rows: UInt8s) -> None:
+        """Bring back rows that no batch needs yet, unless the budget is spent. `rows`: as they were swapped out."""
+        table = self._tables[name]
+        if self.resident_bytes + len(keys) * table.table.resident_row_bytes <= self._room_bytes:
+            table.swap_in(keys, rows)
 
-    def make_room(self) -> None:
-        """Swap out everything beyond the budget, in as many passes as that takes, until one finds no row."""
-        while (excess := self._excess()) > 0 and self._swap_out(excess) > 0:
-            pass
+    @property
+    def _room_bytes(self) -> int:
+        """The budget without what is made free once it is exceeded."""
+        return int(self._memory_bytes * (1 - _ROOM))
 
     def _excess(self) -> int:
         """Bytes to swap out: once the budget is exceeded, until some room is free."""
         resident = self.resident_bytes
-        excess = resident - int(self._memory_bytes * (1 - _ROOM))
+        excess = resident - self._room_bytes
         self._above = excess > 0 and (self._above or resident > self._memory_bytes)
         return excess if self._above else 0
 

@@ -66,14 +66,16 @@ class FilteredTable:
         self.rounding = RowRounding.of(config)
         self._restored, self._expired = 0, 0
         if state is not None:
-            self.import_rows(state.keys, np.ascontiguousarray(state.rows))
+            self.table.import_rows(state.keys, np.ascontiguousarray(state.rows))
+            self._restored = len(state.keys)
             self.admitter = Admitter.from_bytes(config.admission, seed, state.admission)
             self.sweeper = Sweeper.from_bytes(config.expiry, half_life_s, state.expiry)
 
-    def import_rows(self, keys: UInt64s, rows: UInt8s) -> None:
-        """Restore rows of a version, as `Table.import_rows`."""
-        self.table.import_rows(keys, rows)
-        self._restored += len(keys)
+    def restore_cold(self) -> None:
+        """As `ColdTable.restore`, of a table with `stored`."""
+        assert self.cold is not None, "without stored rows none are cold"
+        self.cold.restore()
+        self._restored = len(self.table)
 
     def statistics(self, keys: UInt64s) -> Rows:
         """As `Table.statistics`, complete for cold rows too. Raises DamagedError."""

@@ -19,6 +19,7 @@ from pipeline.configuration.model.fields import Optimizer
 from pipeline.configuration.model.tables import TableConfig
 from pipeline.errors import InputError
 from pipeline.importance.row_statistics import STATISTICS_DTYPE
+from pipeline.versions.runs.sorted_run import SortedRun
 
 Rows = npt.NDArray[np.void]
 """Structured: `row_dtype` or `STATISTICS_DTYPE`."""
@@ -207,9 +208,9 @@ class Table:
         _check_keys(keys)
         return int(call_native(self._table.remove, keys))
 
-    def keys(self) -> UInt64s:
-        """[len] uint64: every key that has a row, ascending."""
-        keys: UInt64s = self._table.keys()
+    def keys(self, most: int | None = None) -> UInt64s:
+        """[len] uint64: every key that has a row, ascending; or the smallest `most` of them."""
+        keys: UInt64s = self._table.keys(len(self) if most is None else most)
         return keys
 
     def rows(self, keys: UInt64s) -> Rows:
@@ -357,6 +358,19 @@ class Table:
         _check_keys(keys)
         require_array("rows", rows, np.uint8, (len(keys), self.row_bytes))
         return int(call_native(self._table.swap_in, keys, rows))
+
+    def reserve_cold(self, rows: int) -> None:
+        """Allocate memory for the keys of about so many cold rows."""
+        call_native(self._table.reserve_cold, rows)
+
+    def import_cold(self, runs: Sequence[SortedRun], first: int, last: int) -> None:
+        """Make a cold row of each that the runs, oldest first, merged have with a key from `first` to `last`.
+
+        They count as committed. Raises InputError for a damaged block, a row that no table of this kind can have, and a
+        key that has a row; the table is unchanged then.
+        """
+        parts, indexes = [run.bytes for run in runs], [run.index for run in runs]
+        call_native(self._table.import_cold, parts, indexes, first, last)
 
     def drain_changes(self) -> tuple[UInt64s, UInt64s]:
         """Begin, collect and settle a set at once; returns (touched, removed), as in `Changes`."""

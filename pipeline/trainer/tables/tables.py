@@ -22,9 +22,6 @@ from pipeline.trainer.tables.filtered_table import FilteredTable, TableState
 from pipeline.trainer.tables.late_gradient import LateGradient
 from pipeline.trainer.tables.model_input import InputField, ModelInput
 
-_IMPORTED_ROWS = 8_192
-"""Rows that are restored at once before those beyond the budget are swapped out."""
-
 
 @dataclass(frozen=True)
 class AdmittedBatch:
@@ -57,7 +54,7 @@ class Tables:
         """Tables as of `states`; a table without a state starts empty. Raises as `FilteredTable`.
 
         With `stored`, where rows of CURRENT are read, rows beyond `train.memory_bytes` are swapped out; states have no
-        rows then.
+        rows then, and the tables begin with cold rows.
         """
         states, seed, half_life_s = states or {}, config.model.seed, config.train.half_life_s
         declared = tables_of(config.fields)
@@ -68,7 +65,10 @@ class Tables:
         memory_bytes = config.train.memory_bytes
         self.cold = ColdTier(cold, memory_bytes) if cold and memory_bytes is not None else None
         if self.cold and stored:
-            self._restore(states, stored, self.cold)
+            for name in states:
+                self.by_name[name].restore_cold()
+        self.restored_cold = {name: cold[name] for name in states if name in cold}
+        """The tables that were restored, if their rows may be cold."""
         self._names, self._fields = list(self.by_name), [f.name for f in config.fields]
         fields = [InputField(self._names.index(f.table_name), Pooling.of(f)) for f in config.fields]
         tables = [each.table for each in self.by_name.values()]
@@ -81,20 +81,6 @@ class Tables:
         self._matrices = [np.zeros((rows, self._pooled + config.dense_columns), np.float32) for _ in range(2)]
         self.late: LateGradient | None = None
         """Of the batch learned last, if its rows learn it with the next one."""
-
-    def _restore(self, states: Mapping[str, TableState], stored: StoredRows, cold: ColdTier) -> None:
-        """Read the rows of the tables with a state.
-
-        Every table keeps about the same share of its rows, a slice at a time: a table never gives memory back.
-        """
-        share = cold.share_of({name: stored.about(name) for name in states})
-        for name in states:
-            for keys, rows in stored.pieces(name):
-                for start in range(0, len(keys), _IMPORTED_ROWS):
-                    part = slice(start, start + _IMPORTED_ROWS)
-                    self.by_name[name].import_rows(keys[part], np.ascontiguousarray(rows[part]))
-                    cold.shrink(name, share)
-        cold.make_room()
 
     def admit(self, prepared: PreparedBatch, at_ms: int, position: SamplePosition) -> AdmittedBatch:
         """Look up the batch's keys and make a row for each that is admitted.

@@ -37,6 +37,11 @@ class SortedRun:
     bytes: UInt8s
     blocks: Blocks
 
+    @property
+    def index(self) -> UInt8s:
+        """The index as bytes."""
+        return np.ascontiguousarray(self.blocks).view(np.uint8)
+
     @classmethod
     def empty(cls) -> "SortedRun":
         return cls(np.empty(0, np.uint8), np.empty(0, BLOCK))
@@ -86,7 +91,7 @@ def decode_run(run: SortedRun, widths: Sequence[int], with_rest: bool = False) -
     Raises InputError if a block is damaged, or a value has not the size of its columns (`with_rest`: at least).
     """
     keys, removed, columns, rest, rest_bytes = call_native(
-        _native.decode_run, run.bytes, _index(run), [int(width) for width in widths], with_rest
+        _native.decode_run, run.bytes, run.index, [int(width) for width in widths], with_rest
     )
     shaped = tuple(column.reshape(len(keys), width) for column, width in zip(columns, widths, strict=True))
     return RunArrays(keys, removed, shaped, rest, rest_bytes)
@@ -103,7 +108,7 @@ def merge_runs(
     Raises InputError if a block is damaged.
     """
     content, blocks = call_native(
-        _native.merge_runs, [run.bytes for run in runs], [_index(run) for run in runs], first, last, keep_removed,
+        _native.merge_runs, [run.bytes for run in runs], [run.index for run in runs], first, last, keep_removed,
         BLOCK_BYTES, offset,
     )  # fmt: skip
     return SortedRun(content, blocks.view(BLOCK))
@@ -111,9 +116,5 @@ def merge_runs(
 
 def run_keys(run: SortedRun) -> UInt64s:
     """[n] uint64: the keys of a run, removed ones too, ascending. Raises InputError if a block is damaged."""
-    keys: UInt64s = call_native(_native.run_keys, run.bytes, _index(run))
+    keys: UInt64s = call_native(_native.run_keys, run.bytes, run.index)
     return keys
-
-
-def _index(run: SortedRun) -> UInt8s:
-    return np.ascontiguousarray(run.blocks).view(np.uint8)

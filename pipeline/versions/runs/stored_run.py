@@ -82,17 +82,24 @@ class StoredRun:
 def merged_pieces(runs: Sequence[StoredRun], keep_removed: bool) -> Iterator[SortedRun]:
     """The merge of `runs`, oldest first, in consecutive pieces of about `RANGE_BYTES`. Raises DamagedError."""
     offset = 0
-    for first, last in _ranges(runs):
+    for first, last in ranges_of(runs):
         parts = [run.read(first, last) for run in runs]
-        try:
+        with damage_named(runs, parts):
             merged = merge_runs(parts, keep_removed, first=first, last=last, offset=offset)
-        except InputError:
-            for run, part in zip(runs, parts, strict=True):
-                with run.parsing():
-                    merge_runs([part], keep_removed=True)
-            raise
         offset += len(merged.bytes)
         yield merged
+
+
+@contextmanager
+def damage_named(runs: Sequence[StoredRun], parts: Sequence[SortedRun]) -> Iterator[None]:
+    """Inside, an InputError about damaged blocks of `parts` becomes a DamagedError that names the file of the run."""
+    try:
+        yield
+    except InputError:
+        for run, part in zip(runs, parts, strict=True):
+            with run.parsing():
+                merge_runs([part], keep_removed=True)
+        raise
 
 
 def merged_arrays(
@@ -126,7 +133,7 @@ def _joined(parts: Sequence[RunArrays]) -> RunArrays:
     )
 
 
-def _ranges(runs: Sequence[StoredRun]) -> Iterator[tuple[int, int]]:
+def ranges_of(runs: Sequence[StoredRun]) -> Iterator[tuple[int, int]]:
     """Consecutive ranges of keys, (first, last), over which the runs together have about `RANGE_BYTES`."""
     blocks = np.concatenate([np.empty(0, BLOCK), *(run.blocks for run in runs)])
     order = np.argsort(blocks["first_key"], kind="stable")

@@ -7,7 +7,7 @@ of a full commit hold every row; it also has `fields/NAME/touched`, the served k
 the training state that consecutive versions changed (`store/merged_file.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +20,14 @@ from pipeline.files.interface import StoredFile
 from pipeline.formats.container import Container, Draft, Kind, Section, WrittenFile, write_container
 from pipeline.versions.deltas.delta import Delta, complete_delta
 from pipeline.versions.quality import Quality
-from pipeline.versions.runs.stored_run import StoredRun, filter_section, merged_arrays, run_sections
+from pipeline.versions.runs.sorted_run import decode_run
+from pipeline.versions.runs.stored_run import (
+    StoredRun,
+    filter_section,
+    merged_arrays,
+    merged_pieces,
+    run_sections,
+)
 from pipeline.versions.runs.table_runs import (
     SERVED_WIDTHS,
     decode_rows,
@@ -28,7 +35,15 @@ from pipeline.versions.runs.table_runs import (
     encode_rows,
     encode_served,
 )
-from pipeline.versions.state import Commit, EntriesChange, FieldChange, TableChange, VersionId, union_keys
+from pipeline.versions.state import (
+    Commit,
+    EntriesChange,
+    FieldChange,
+    ServedEntries,
+    TableChange,
+    VersionId,
+    union_keys,
+)
 from pipeline.versions.store.training_state import StateChange
 
 FIX = "restore the file from a backup, or roll back to a version before it: springtide versions"
@@ -143,6 +158,19 @@ def read_served(files: Sequence[Container], keys: Mapping[str, UInt64s] | None =
         name: _merged_served(files, name, s["dim"], None if keys is None else keys.get(name, _NO_KEYS))
         for name, s in shapes
     }
+
+
+def served_pieces(files: Sequence[Container], name: str) -> Iterator[ServedEntries]:
+    """The entries that serving holds of a table after consecutive files of changes, in bounded pieces, by key.
+
+    Raises DamagedError.
+    """
+    runs, dim = runs_of(files, f"fields/{name}/served"), files[-1].header["fields"][name]["dim"]
+    for piece in merged_pieces(runs, keep_removed=False):
+        try:
+            yield decode_served(decode_run(piece, SERVED_WIDTHS, with_rest=True), dim).entries
+        except InputError as failure:
+            raise files[-1].damaged(f"{runs[-1].name}: {failure}") from None
 
 
 def read_state(file: Container) -> StateChange:

@@ -4,20 +4,22 @@ A file stays open as long as it is read from, so that a merge may delete it mean
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from pipeline.arrays.types import UInt8s, UInt64s
-from pipeline.errors import DamagedError
+from pipeline.errors import DamagedError, InputError
 from pipeline.files.interface import StoredFolder
 from pipeline.formats.container import Container
 from pipeline.versions.ledger.change_files import ChangeFile
 from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.runs.run_files import DamagedFileError, RunFile, RunFiles
-from pipeline.versions.runs.sorted_run import REMOVAL, VALUE, decode_run
-from pipeline.versions.runs.stored_run import merged_pieces
+from pipeline.versions.runs.sorted_run import REMOVAL, VALUE, SortedRun, decode_run
+from pipeline.versions.runs.stored_run import StoredRun, damage_named, merged_pieces, ranges_of
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.files import FIX, MERGED, VERSION
 from pipeline.versions.store.listed_files import require_listed
@@ -89,7 +91,14 @@ class RowReader:
 
         Raises DamagedError if a file is damaged, or a key has no row; the message names file and versions.
         """
-        chain, order = self._chain, np.argsort(keys)
+        return self.reading(table)(keys)
+
+    def reading(self, table: str) -> Callable[[UInt64s], UInt8s]:
+        """As `rows` of a table, of the version that is read now, whatever `renew` does later."""
+        return partial(self._rows, self._chain, table)
+
+    def _rows(self, chain: _Chain, table: str, keys: UInt64s) -> UInt8s:
+        order = np.argsort(keys)
         if not len(keys):
             return np.empty((0, self._row_bytes[table]), np.uint8)
         having, wanted = chain.having[table], keys[order]
@@ -104,25 +113,58 @@ class RowReader:
             at, where = int(wrong[0]), "none of its files has one"
             if found.entries[at] == REMOVAL:
                 where = f"{having[int(found.files[at])].listed.path} has its removal"
-            raise self._without_row(table, int(wanted[at]), where)
+            raise DamagedError(
+                f"key {wanted[at]} of table {table} should have a row in version {chain.version}, {where}. hint: {FIX}"
+            )
         rows = np.empty_like(found.values)
         rows[order] = found.values
         return rows
-
-    def about(self, table: str) -> int:
-        """About how many rows a table has, at most: the entries of its files; nothing is read."""
-        entries = (file.tables[table].run.blocks["entries"] for file in self._chain.having[table])
-        return sum(int(each.sum(dtype=np.int64)) for each in entries)
 
     def pieces(self, table: str) -> Iterator[tuple[UInt64s, UInt8s]]:
         """All rows of a table in pieces of about 32 MiB: keys [n] uint64 ascending, and rows [n, row bytes].
 
         Raises DamagedError.
         """
-        runs = [file.tables[table].run for file in reversed(self._chain.having[table])]
-        for piece in merged_pieces(runs, keep_removed=False):
+        for piece in merged_pieces(self._runs(table), keep_removed=False):
             rows = decode_run(piece, [self._row_bytes[table]])
             yield rows.keys, rows.columns[0]
+
+    def restore(self, table: str, take: Callable[[Sequence[SortedRun], int, int], None]) -> None:
+        """Call `take(runs, first, last)` for consecutive ranges of keys: the runs, oldest first, merged are all rows.
+
+        The runs of a range take about 32 MiB; those of the next one are read meanwhile. Raises DamagedError, also for
+        an InputError of `take`.
+        """
+        runs = self._runs(table)
+        ranges = ranges_of(runs) if runs else iter(())
+        with ThreadPoolExecutor(1, thread_name_prefix="restore") as worker:
+
+            def read_next() -> tuple[int, int, Future[list[SortedRun]]] | None:
+                found = next(ranges, None)
+                return found and (*found, worker.submit(lambda: [run.read(*found) for run in runs]))
+
+            ahead = read_next()
+            while ahead is not None:
+                (first, last, reading), ahead = ahead, read_next()
+                parts = reading.result()
+                try:
+                    with damage_named(runs, parts):
+                        take(parts, first, last)
+                except InputError as failure:
+                    names = ", ".join(run.file.name for run in runs)
+                    raise DamagedError(f"table {table} in {names} is damaged: {failure}. hint: {FIX}") from None
+
+    def largest(self, table: str) -> int:
+        """Entries of the file with most of a table: about how many rows it has; nothing is read."""
+        return max((int(run.blocks["entries"].sum(dtype=np.int64)) for run in self._runs(table)), default=0)
+
+    def close(self) -> None:
+        """Let the files go: nothing is read after it."""
+        self._chain = _Chain(None, [], {}, {})
+
+    def _runs(self, table: str) -> list[StoredRun]:
+        """The runs of a table, oldest first."""
+        return [file.tables[table].run for file in reversed(self._chain.having[table])]
 
     def _opened(self, version: VersionId) -> _Chain:
         """The files of `version`, of which those that are open stay open. Raises FileNotFoundError, DamagedError."""
@@ -132,8 +174,3 @@ class RowReader:
         having = {table: [file for file in files if table in file.tables] for table in tables}
         runs = {table: RunFiles([file.tables[table] for file in having[table]]) for table in tables}
         return _Chain(version, files, having, runs)
-
-    def _without_row(self, table: str, key: int, where: str) -> DamagedError:
-        return DamagedError(
-            f"key {key} of table {table} should have a row in version {self.version}, {where}. hint: {FIX}"
-        )

@@ -8,7 +8,7 @@ The epoch is part of the name so that a fenced writer cannot replace its success
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +56,7 @@ from pipeline.versions.store.files import (
     read_state,
     read_tables,
     read_version_manifest,
+    served_pieces,
     write_commit,
 )
 from pipeline.versions.store.listed_files import read_touched_by, read_version
@@ -226,6 +227,19 @@ class VersionStore:
         """
         tables = self._read_chain(id, lambda files: read_served(files, keys))
         return {name: change.entries for name, change in tables.items()}
+
+    def each_served(self, id: VersionId, tables: Iterable[str], take: Callable[[str, ServedEntries], None]) -> None:
+        """Call `take(table, entries)` for all that serving holds at a version, in pieces of about 32 MiB of the files.
+
+        A piece may be taken twice. Raises as `restore`.
+        """
+
+        def read(files: list[Container]) -> None:
+            for name in sorted(tables):
+                for entries in served_pieces(files, name):
+                    take(name, entries)
+
+        self._read_chain(id, read)
 
     def outline(self, id: VersionId) -> Commit:
         """A version as committed, without rows and served entries. Raises as `restore`."""

@@ -124,7 +124,7 @@ def test_the_importance_that_is_touched_is_that_of_the_rows_of_the_keys(shop):
     commit = store.restore(store.current(0))
     mask = SampleMask.planned(Quarantine(0, "bots", ANY_TIME_MS), Choice.read(project.config, "user = 'u3'", None))
     [effect, *_] = effect_of(project, log, store, mask).fields
-    tables, _ = restore_tables(commit, project.config, set(commit.fields))
+    tables = restore_tables(commit, project.config, set(commit.fields))
     key = FeaturePlan(project.config, project.root).key_of("user", {"user": "u3"})
     every = np.sort(commit.fields["user"].keys)
     statistics = tables.by_name["user"].table.statistics(every)

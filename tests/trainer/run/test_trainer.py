@@ -67,7 +67,7 @@ def test_the_same_log_gives_the_same_bytes_whatever_the_cadence_of_commits(tmp_p
 
 def digest_of_file(project, commit):
     """A version's digest from its file alone, every row hashed anew."""
-    tables, _ = restore_tables(commit, project.config, set(commit.fields))
+    tables = restore_tables(commit, project.config, set(commit.fields))
     progress = restore_progress(commit, project.config)
     counts = {name: table.counts() for name, table in tables.by_name.items()}
     admission = {name: table.admitter.digest() for name, table in tables.by_name.items()}

@@ -7,6 +7,7 @@ from pipeline.configuration.model.fields import Adagrad
 from pipeline.errors import InputError
 from pipeline.trainer.tables.cold_table import ColdTable
 from pipeline.trainer.tables.table import Table
+from pipeline.versions.runs.sorted_run import LAST_KEY, RunArrays, encode_run
 
 HALF_LIFE_S = 500.0
 SPAN = 400
@@ -225,34 +226,72 @@ def test_what_would_lose_a_cold_row_is_refused(name):
 
 
 class DiskRows:
-    """The rows of one table as a chain of versions holds them."""
+    """The rows of one table in two runs, of which the older one has outdated values of every other row."""
 
     def __init__(self, keys, rows):
         self.keys, self.packed = keys, rows
+        self.runs = [run_of(keys, np.where(np.arange(len(keys))[:, None] % 2, rows, 0)), run_of(keys[::2].copy(), rows[::2])]
 
-    def about(self, table):
+    def largest(self, table):
         return len(self.keys)
 
-    def pieces(self, table):
-        yield self.keys, self.packed
+    def restore(self, table, take):
+        middle = int(self.keys[len(self.keys) // 2])
+        take(self.runs, 0, middle - 1)
+        take(self.runs, middle, LAST_KEY)
+
+    def reading(self, table):
+        return lambda keys: self.rows(table, keys)
 
     def rows(self, table, keys):
         return self.packed[np.searchsorted(self.keys, keys)]
 
 
-def test_table_restored_in_slices_takes_the_memory_of_what_stays():
+def run_of(keys, rows):
+    return encode_run(RunArrays(keys, np.empty(0, np.uint64), (np.ascontiguousarray(rows, np.uint8),)))
+
+
+def restored_from(whole, keys):
+    disk = DiskRows(keys, whole.rows(keys).view(np.uint8).reshape(len(keys), -1))
+    cold = ColdTable("item", make(), disk)
+    cold.restore()
+    return cold
+
+
+def test_restored_table_has_every_row_on_disk_in_the_memory_of_its_keys():
     keys = np.sort(np.random.default_rng(1).integers(0, 2**64, 200_000, np.uint64))
-    whole, restored = make(), make()
+    whole = make()
     whole.admit(keys, 1)
     whole.drain_changes()
-    disk = DiskRows(keys, whole.rows(keys).view(np.uint8).reshape(len(keys), -1))
-    cold = ColdTable("item", restored, disk)
-    for start in range(0, len(keys), 8_192):
-        part = slice(start, start + 8_192)
-        restored.import_rows(keys[part], disk.packed[part])
-        cold.shrink(0.4)
-    assert 0.38 < restored.resident_rows / len(keys) <= 0.41
-    assert restored.memory_bytes - restored.cold_bytes < 0.6 * whole.memory_bytes
+    cold = restored_from(whole, keys)
+    restored = cold.table
+    assert (restored.cold_rows, restored.resident_rows) == (len(keys), 0)
+    assert 16 * len(keys) < restored.cold_bytes <= 20 * len(keys)
+    assert restored.digest() == restored.scan_digest() == whole.digest()
+    assert (restored.keys() == keys).all()
+    assert (restored.keys(7) == keys[:7]).all()
+    assert len(restored.keys(0)) == 0
+    assert (restored.statistics(keys)["last_seen_s"] == whole.statistics(keys)["last_seen_s"]).all()
+    cold.swap_in(*cold.fetch(keys[::5].copy()))
+    assert (restored.rows(keys[::5].copy()) == whole.rows(keys[::5].copy())).all()
     assert restored.digest() == restored.scan_digest() == whole.digest()
     assert cold.remove(keys[::3].copy()) == len(keys[::3])
     assert len(restored) == len(keys) - len(keys[::3])
+
+
+def test_restored_row_that_no_table_has_is_refused_and_the_table_is_unchanged():
+    whole, keys = make(), np.sort(KEYS)
+    whole.admit(keys, 1)
+    whole.drain_changes()
+    rows = whole.rows(keys)
+    twice = restored_from(whole, keys).table
+    with pytest.raises(InputError, match=f"row of key {keys[0]}: got one already, wanted a key without a row"):
+        twice.import_cold([run_of(keys, rows.view(np.uint8).reshape(SPAN, -1))], 0, LAST_KEY)
+    assert (len(twice), twice.digest()) == (SPAN, whole.digest())
+    rows["weights"][3, 0] = np.nan
+    empty = make()
+    with pytest.raises(InputError, match=f"row of key {keys[3]}: got weights or state that are not finite"):
+        empty.import_cold([run_of(keys, rows.view(np.uint8).reshape(SPAN, -1))], 0, LAST_KEY)
+    with pytest.raises(InputError, match=f"row of key {keys[0]}: got 5 bytes, wanted those of a row of this table"):
+        empty.import_cold([run_of(keys[:1], np.zeros((1, 5)))], 0, LAST_KEY)
+    assert (len(empty), empty.digest()) == (0, 0)
