@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from pipeline.arrays.ascending import find_keys
 from pipeline.arrays.per_field import run_per_field
-from pipeline.arrays.types import Bools, Float32s, Float64s, UInt8s, UInt32s, UInt64s
+from pipeline.arrays.types import Bools, Float32s, Float64s, UInt32s, UInt64s
 from pipeline.configuration.config import Config
+from pipeline.publish.field_delta import ServedChange, field_delta
 from pipeline.publish.preview import Preview
 from pipeline.publish.price.byte_price import Price
 from pipeline.publish.price.dense_weights import DenseUpdate, PublishedDense, TrainedWeights
@@ -24,7 +25,6 @@ from pipeline.publish.price.loss_sample import MAX_ROWS, LossSample, price_of_lo
 from pipeline.publish.price.priced_rows import SKIP, RowScores, ServedRows
 from pipeline.publish.price.rounded_rows import quantize_rows, score_sent
 from pipeline.publish.price.withheld import ScoredRows, Withheld
-from pipeline.versions.deltas.coded_rows import reorder_payload
 from pipeline.versions.deltas.delta import Delta, FieldDelta, encode_delta, served_digest
 from pipeline.versions.deltas.quantizer import decode, payload_bytes
 from pipeline.versions.deltas.rounding import RowRounding
@@ -110,17 +110,6 @@ class TouchedRows:
 
     keys: UInt64s
     rows: Rows
-    removed: UInt64s
-
-
-@dataclass(frozen=True)
-class ServedChange:
-    """What one delta changes in the served view of a table: m rows as serving holds them, by key, and tombstones."""
-
-    keys: UInt64s
-    handles: UInt32s
-    bits: UInt8s
-    payload: UInt8s
     removed: UInt64s
 
 
@@ -420,7 +409,7 @@ class Publisher:
         view.put(keys, handles, bits, payload)
         self._sample_sent(name, keys, rows)
         change = ServedChange(keys, handles, bits, payload, removed)
-        return _field_delta(view.dim, replace(change, payload=differences), new, relative), change
+        return field_delta(view.dim, replace(change, payload=differences), new, relative), change
 
     def _sample_sent(self, name: str, keys: UInt64s, rows: Rows) -> None:
         """Sampled rows that were sent: what serving holds of them now."""
@@ -470,36 +459,7 @@ class Publisher:
         return {name: view.digest() for name, view in self.views.items()}
 
 
-def served_field_delta(view: ServedView, keys: UInt64s, new: Bools, removed: UInt64s) -> FieldDelta:
-    """The rows of `keys` as `view` holds them, and tombstones. `new`: [n] bool, keys that serving does not hold yet."""
-    handles, bits, payload = view.export(keys)
-    absolute = np.zeros(len(keys), np.bool_)
-    return _field_delta(view.dim, ServedChange(keys, handles, bits, payload, removed), new, absolute)
-
-
 def _withheld_of(keys: UInt64s, rows: Rows, scores: RowScores) -> ScoredRows:
     """What sending rows is worth, and which of them it would improve."""
     per_byte = scores.worth / scores.cost_bytes
     return ScoredRows(keys, scores.worth, per_byte, rows["last_seen_s"].copy(), scores.improves)
-
-
-def _field_delta(dim: int, change: ServedChange, new: Bools, relative: Bools) -> FieldDelta:
-    """The change as part of a delta, which orders known rows before new ones.
-
-    Of its m rows, those with `new` are unknown to serving, and the payloads of those with `relative` are differences.
-    """
-    order = np.argsort(new, kind="stable")
-    known, fresh = np.split(order, [len(new) - np.count_nonzero(new)])
-    payload, bits = change.payload, change.bits
-    if len(known) and len(fresh):
-        payload, bits = reorder_payload(payload, bits, order, dim), bits[order]
-    return FieldDelta(
-        dim=dim,
-        handles=change.handles[known],
-        new_keys=change.keys[fresh],
-        new_handles=change.handles[fresh],
-        bits=bits,
-        payload=payload,
-        removed=change.removed,
-        relative=relative[known],
-    )

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.arrays.types import UInt64s
 from pipeline.errors import DeltaError
-from pipeline.publish.publisher import served_field_delta
+from pipeline.publish.field_delta import served_field_delta
 from pipeline.versions.deltas.delta import Delta, FieldDelta
 from pipeline.versions.deltas.served_view import ServedView
 

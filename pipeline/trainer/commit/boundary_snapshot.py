@@ -18,8 +18,8 @@ from pipeline.importance.fields.inputs import InputColumns
 from pipeline.importance.fields.live import LiveImportance
 from pipeline.model.identity import Identity
 from pipeline.model.training.curvature import Curvature
+from pipeline.publish.field_delta import ServedChange
 from pipeline.publish.price.dense_weights import TrainedWeights
-from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.commit.file_check import FileCheck
 from pipeline.trainer.commit.served_loss import FirstBatch

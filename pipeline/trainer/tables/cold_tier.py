@@ -104,10 +104,10 @@ class ColdTier:
         return min(1.0, self._room_bytes / max(needed, 1))
 
     def swap_in_ahead(self, name: str, keys: UInt64s, rows: UInt8s) -> None:
-        """Bring back rows that no batch needs yet, unless the budget is spent. `rows`: as they were swapped out."""
+        """Bring back rows that no batch needs yet, the first that fit the budget. `rows`: as they were swapped out."""
         table = self._tables[name]
-        if self.resident_bytes + len(keys) * table.table.resident_row_bytes <= self._room_bytes:
-            table.swap_in(keys, rows)
+        fitting = max(self._room_bytes - self.resident_bytes, 0) // table.table.resident_row_bytes
+        table.swap_in(keys[:fitting], rows[:fitting])
 
     @property
     def _room_bytes(self) -> int:

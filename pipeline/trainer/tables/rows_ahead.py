@@ -31,17 +31,15 @@ class RowsAhead:
     def passing(self, name: str, table: ColdTable) -> Iterator[tuple[UInt64s, Rows]]:
         """All rows of a table, in pieces. Raises DamagedError.
 
-        Keys are hashes: the first piece is a sample of the table, and says which worth is enough.
+        Keys are hashes: a piece is a sample of the table, and of each the same share is brought back.
         """
-        least = None
         for piece_keys, packed in table.stored():
             for start in range(0, len(piece_keys), _PASSED_ROWS):
                 part = slice(start, start + _PASSED_ROWS)
                 keys, rows = piece_keys[part], packed[part].view(table.table.row_dtype).reshape(-1)
                 yield keys, rows
-                worths = worth_of(rows, self._half_life_s)
-                least = float(np.quantile(worths, 1 - self._share)) if least is None else least
-                chosen = np.flatnonzero(worths >= least)
+                order = np.argsort(worth_of(rows, self._half_life_s))
+                chosen = np.sort(order[len(order) - int(self._share * len(order)) :])
                 for first in range(0, len(chosen), _ROWS):
                     few = chosen[first : first + _ROWS] + start
                     self._calls.run(partial(self._tier.swap_in_ahead, name, piece_keys[few], packed[few]))

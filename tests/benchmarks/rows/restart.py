@@ -1,8 +1,8 @@
 """A restart: from opening a shard of a large version until its first batch is learned.
 
 Four fields with one table, dim 16 with row-wise Adagrad. A first process learns some samples and adds a version of many
-rows of random numbers, which serving holds as zeros of 8 bits; each other process restores it and learns. The version's file is
-dropped from the page cache before (POSIX_FADV_DONTNEED). The budget is half of what all rows take.
+rows of random numbers, which serving holds as zeros of 8 bits; each other process restores it and learns. The version's
+file is dropped from the page cache before (POSIX_FADV_DONTNEED). The budget is half of what all rows take.
 """
 
 import os

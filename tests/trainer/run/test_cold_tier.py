@@ -239,3 +239,34 @@ def test_damaged_file_stops_training_and_never_gives_another_row(tmp_path):
     assert "it holds rows of versions" in str(failure.value)
     for version in VersionStore(project).lineage(0):
         assert version.digest == expected[version.offset, version.row]
+
+
+def test_damaged_file_stops_a_restart_and_is_named(tmp_path):
+    project, log = world(tmp_path, TINY)
+    train(project, log)
+    append_samples(log, project, zipf_samples(ROWS // 4, first=ROWS))
+    paths = version_files(project)
+    for path in paths:
+        content = bytearray(path.read_bytes())
+        content[16:4000:64] = bytes(byte ^ 1 for byte in content[16:4000:64])  # rows come first in a file
+        path.write_bytes(content)
+    before = VersionStore(project).current(0)
+    with pytest.raises(DamagedError) as failure:
+        train(project, log)
+    assert any(str(path) in str(failure.value) for path in paths)
+    assert VersionStore(project).current(0) == before
+
+
+def test_the_most_frequent_rows_come_back_after_a_restart_as_far_as_the_budget_allows(tmp_path):
+    budget = 2 * TINY
+    project, log = world(tmp_path, budget)
+    with learned_shard(project, log):
+        pass
+    with closing(TrainerShard(project, log, VersionStore(project), 0)) as trainer:
+        trainer.committer.drain()
+        assert 0.5 * budget < trainer.tables.cold.resident_bytes <= budget
+        for name in ("user", "item"):
+            each = trainer.tables.by_name[name]
+            keys = each.table.keys()
+            cold, counts = each.table.cold(keys), each.statistics(keys)["count"]
+            assert counts[~cold].mean() > 2 * counts[cold].mean()

@@ -230,7 +230,8 @@ class DiskRows:
 
     def __init__(self, keys, rows):
         self.keys, self.packed = keys, rows
-        self.runs = [run_of(keys, np.where(np.arange(len(keys))[:, None] % 2, rows, 0)), run_of(keys[::2].copy(), rows[::2])]
+        outdated = np.where(np.arange(len(keys))[:, None] % 2, rows, 0)
+        self.runs = [run_of(keys, outdated), run_of(keys[::2].copy(), rows[::2])]
 
     def largest(self, table):
         return len(self.keys)
