@@ -30,9 +30,8 @@ def twin_project(root: Path) -> Project:
 def reference_trainer(root: Path, cluster: LocalCluster, live: Project) -> Project:
     """Learns from the live project's samples and publishes to separate topics."""
     prefix = live.config.logs.prefix
-    return _write(
-        root, _on_kafka(cluster, prefix), '\n[topics]\ndeltas = "reference-deltas"\nnotices = "reference-notices"\n'
-    )
+    own = "".join(f'{topic} = "reference-{topic}"\n' for topic in ("deltas", "ledger", "notices"))
+    return _write(root, _on_kafka(cluster, prefix), f"\n[topics]\n{own}")
 
 
 def _on_kafka(cluster: LocalCluster, prefix: str) -> str:
