@@ -33,6 +33,16 @@ def open_log(project: Project) -> Log:
     return log
 
 
+def open_log_of_ledger(project: Project) -> Log:
+    """The project's log, for readers of versions; of an embedded one the ledger's topic alone. Raises LogError."""
+    logs, topic = project.config.logs, project.config.topics.ledger
+    if logs.engine == "kafka":
+        return open_log(project)
+    log = SqliteLog(project.logs if logs.engine == "sqlite" else project.state / "logs", project.clock)
+    log.create_topic(topic, partition_counts(project.config)[topic])
+    return log
+
+
 def connect_kafka(project: Project) -> "KafkaLog":
     """The project's Kafka log; topics are neither created nor checked. Raises LogError if no broker is available."""
     # The client takes a while to import, and only this engine needs it.

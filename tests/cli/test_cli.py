@@ -73,6 +73,7 @@ def test_every_command_with_a_one_time_effect_has_a_dry_run():
         "export dead-letters",
         "demo",
         "restore-ledger",
+        "migrate-state",
     }
     assert dry == fed | changed | written | {"topics create", "cluster up", "cluster down", "stop"}
 

@@ -157,7 +157,7 @@ def retrained(project: Path, root: Path) -> Path:
     shutil.copytree(project, root, ignore=shutil.ignore_patterns("versions", "published", "samples.parquet"))
     opened = Project.open(root)
     log = open_log(opened)
-    for topic in ("deltas", "notices"):
+    for topic in ("deltas", "notices", "ledger"):
         log.delete_topic(topic)
     springtide(root, "run", "train", "--until-end")
     return root

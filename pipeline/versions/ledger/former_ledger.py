@@ -56,6 +56,7 @@ def _shard(tables: Mapping[str, Sequence[_Row]], shard: int, shards: int) -> Sha
     return ShardSnapshot(
         epoch=state["epoch"] if state else 0,
         shards=shards,
+        model="",
         current=_id_of(state, shard, shards) if state and state["sequence"] is not None else None,
         versions=tuple(_version(row) for row in own("version")),
         files=tuple(_file(row) for row in own("change_file")),

@@ -7,7 +7,7 @@ that was fenced, even one that paused in between, cannot move it; a rollback mov
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pipeline.errors import FencedError, RollbackError, VersionError
+from pipeline.errors import ConfigError, FencedError, RollbackError, VersionError
 from pipeline.logs.interface.log import Log
 from pipeline.process.clock import Clock
 from pipeline.versions.ledger.backup import LedgerBackup
@@ -36,9 +36,12 @@ class Ledger:
         halts: which shards bad data has stopped.
     """
 
-    def __init__(self, log: Log, topic: str, shards: int, clock: Clock, backup: LedgerBackup | None = None) -> None:
-        """The ledger in the topic `topic` of the log, which stays open. Writers give a `backup`."""
+    def __init__(
+        self, log: Log, topic: str, shards: int, clock: Clock, model: str, backup: LedgerBackup | None = None
+    ) -> None:
+        """The ledger of `model` in the topic `topic` of the log, which stays open. Writers give a `backup`."""
         self._topic, self._clock = LedgerTopic(log, topic, shards, backup), clock
+        self._name, self._model = topic, model
         self.published = PublishedTable(self._topic, clock)
         self.quarantines = QuarantineTable(self._topic, clock)
         self.halts = HaltTable(self._topic, clock)
@@ -53,10 +56,15 @@ class Ledger:
         """Become the shard's only writer: every earlier epoch is fenced from now on. Returns the new epoch.
 
         Raises RollbackError while a rollback is unfinished: training must not continue from a state that is being
-        undone.
+        undone; ConfigError if the ledger is that of another model.
         """
-        with self._topic.reading_common() as state:
-            _require_no_planned(state)  # before it fences a writer
+        with self._topic.reading(shard) as (of_shard, state):  # before it fences a writer
+            if of_shard.model not in ("", self._model):
+                raise ConfigError(
+                    f"the ledger in topic {self._name} is that of model {of_shard.model}, name is {self._model}. "
+                    "hint: set topics.ledger, topics.deltas and topics.notices for a second model on the same samples"
+                )
+            _require_no_planned(state)
         epoch = self._acquire(shard)
         with self._topic.reading_common() as state:
             _require_no_planned(state)
@@ -111,7 +119,7 @@ class Ledger:
         with self._topic.reading(shard) as (state, common):
             version = self._summary(ShardView(shard, state, common), staged, staged.commit.parent)
             epoch = max(state.epoch, staged.commit.epoch)
-            self._topic.append(shard, Opened(epoch=epoch, shards=self._topic.shards))
+            self._topic.append(shard, Opened(epoch=epoch, shards=self._topic.shards, model=self._model))
             self._topic.append(shard, Committed(version=version))
 
     # Versions.
@@ -287,7 +295,10 @@ class Ledger:
         with self._topic.reading(shard) as (state, common):
             restored = ShardView(shard, state, common).restored
             opened = Opened(
-                epoch=state.epoch + 1, shards=self._topic.shards, restored=() if restored is None else (restored,)
+                epoch=state.epoch + 1,
+                shards=self._topic.shards,
+                model=self._model,
+                restored=() if restored is None else (restored,),
             )
             self._topic.append(shard, opened)
             return opened.epoch

@@ -28,6 +28,8 @@ class Opened:
     op: Literal["opened"] = "opened"
     epoch: int
     shards: int
+    model: str
+    """Name of the model: two models never share a ledger."""
     restored: tuple[VersionSummary, ...] = ()
 
 
@@ -97,6 +99,7 @@ class ShardSnapshot:
     op: Literal["shard-snapshot"] = "shard-snapshot"
     epoch: int
     shards: int
+    model: str
     current: VersionId | None
     versions: tuple[VersionSummary, ...]
     files: tuple[ChangeFile, ...]

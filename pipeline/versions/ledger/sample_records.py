@@ -44,7 +44,7 @@ class SampleRecords:
 
     def _in_quarantine(self, offset: int) -> bool:
         config = self._project.config
-        ledger = Ledger(self._log, config.topics.ledger, config.logs.shards, self._project.clock)
+        ledger = Ledger(self._log, config.topics.ledger, config.logs.shards, self._project.clock, config.name)
         return ledger.quarantines.active(self._shard).covers(offset)
 
 

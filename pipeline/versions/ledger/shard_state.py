@@ -26,6 +26,7 @@ class ShardState:
 
     epoch: int = 0
     shards: int = 0
+    model: str = ""
     current: VersionId | None = None
     versions: dict[VersionId, VersionSummary] = field(default_factory=dict)
     files: dict[str, ChangeFile] = field(default_factory=dict)
@@ -37,7 +38,7 @@ class ShardState:
         """Take the next record."""
         match record:
             case Opened():
-                self.epoch, self.shards = record.epoch, record.shards
+                self.epoch, self.shards, self.model = record.epoch, record.shards, record.model
                 for version in record.restored:
                     self._add(version)
             case Committed():
@@ -61,6 +62,7 @@ class ShardState:
         return ShardSnapshot(
             epoch=self.epoch,
             shards=self.shards,
+            model=self.model,
             current=self.current,
             versions=tuple(self.versions.values()),
             files=tuple(self.files.values()),
@@ -87,7 +89,8 @@ class ShardState:
             self.files.pop(path, None)
 
     def _replace(self, snapshot: ShardSnapshot) -> None:
-        self.epoch, self.shards, self.current = snapshot.epoch, snapshot.shards, snapshot.current
+        self.epoch, self.shards, self.model = snapshot.epoch, snapshot.shards, snapshot.model
+        self.current = snapshot.current
         self.versions = {version.id: version for version in snapshot.versions}
         self.files = {file.path: file for file in snapshot.files}
         self.pointers = {}

@@ -46,7 +46,7 @@ def restore_ledger(project: Project) -> RestoredLedger:
         refuse_intact(project, log)
         backup = backup_of(project)
         LedgerTopic(log, config.topics.ledger, config.logs.shards, backup).restore()
-        ledger = Ledger(log, config.topics.ledger, config.logs.shards, project.clock, backup)
+        ledger = Ledger(log, config.topics.ledger, config.logs.shards, project.clock, config.name, backup)
         found = sum(_adopt_versions(project, ledger, shard) for shard in range(config.logs.shards))
         current = (str(ledger.current(shard)) for shard in ledger.shards())
         return RestoredLedger(ledger.generation(), tuple(current), found, len(ledger.quarantines.all()))

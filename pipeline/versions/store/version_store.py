@@ -22,7 +22,7 @@ from pipeline.errors import DamagedError, FencedError, VersionError
 from pipeline.files.interface import StoredFile
 from pipeline.formats.container import Container, Draft
 from pipeline.logs.interface.log import Log
-from pipeline.logs.open import open_log
+from pipeline.logs.open import open_log_of_ledger
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.telemetry import metrics
 from pipeline.versions.deltas.delta import Delta
@@ -79,10 +79,11 @@ class VersionStore:
     def __init__(self, project: Project, log: Log | None = None) -> None:
         """Open the store; its ledger is in `log`, by default the project's, which it opens. Raises LogError."""
         self.folder = project.version_files
-        self._own_log = open_log(project) if log is None else None
+        self._own_log = open_log_of_ledger(project) if log is None else None
         config, used = project.config, log or self._own_log
         assert used is not None
-        self.ledger = Ledger(used, config.topics.ledger, config.logs.shards, project.clock, backup_of(project))
+        backup = backup_of(project)
+        self.ledger = Ledger(used, config.topics.ledger, config.logs.shards, project.clock, config.name, backup)
         self._shards = project.config.logs.shards
         self._policy = project.config.train.retention
         self._lock = project.versions / "retention.lock"

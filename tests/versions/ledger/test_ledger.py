@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import DamagedError, FencedError, InputError, LogError, VersionError
+from pipeline.errors import ConfigError, DamagedError, FencedError, InputError, LogError, VersionError
 from pipeline.logs.open import open_log
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.versions.deltas.delta import decode_delta
@@ -29,11 +29,11 @@ from tests.support.synthetic.commits import World, project_in
 ROOT = Path(__file__).parents[3]
 
 
-def ledger_in(folder):
+def ledger_in(folder, model="shop"):
     """A ledger of two shards in an embedded log."""
     log = SqliteLog(folder / "logs", ManualClock(5_000))
     log.create_topic("ledger", 3)
-    return Ledger(log, "ledger", 2, ManualClock(5_000))
+    return Ledger(log, "ledger", 2, ManualClock(5_000), model)
 
 
 @pytest.fixture
@@ -52,6 +52,13 @@ def test_every_new_writer_raises_the_epoch(ledger):
     assert ledger.epoch(0) == 0
     assert [ledger.raise_epoch(0), ledger.raise_epoch(0), ledger.raise_epoch(1)] == [1, 2, 1]
     assert (ledger.epoch(0), ledger.epoch(1)) == (2, 1)
+
+
+def test_a_second_model_on_the_same_log_does_not_take_over_the_first(tmp_path, ledger):
+    ledger.raise_epoch(0)
+    with pytest.raises(ConfigError, match=r"ledger is that of model shop, name is other\. hint: set topics\."):
+        ledger_in(tmp_path, "other").raise_epoch(0)
+    assert ledger.epoch(0) == 1
 
 
 def test_a_shard_without_versions_has_no_current_and_no_lineage(ledger):

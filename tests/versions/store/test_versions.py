@@ -275,7 +275,7 @@ def test_a_commit_that_skips_current_is_fenced(store, world):
 
 def test_the_shard_count_is_fixed(tmp_path, store, world):
     world.commit()
-    with pytest.raises(LogError, match="topic samples has 1 partitions, 2 are wanted"):
+    with pytest.raises(LogError, match="topic ledger has 2 partitions, 3 are wanted"):
         VersionStore(project_in(tmp_path, shards=2))
 
 

@@ -34,7 +34,7 @@ def restore_ledger(project: ProjectFolder = HERE, dry_run: DryRun = False, as_js
 
 
 def migrate_state(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Move the ledger of a release before into its topic, and files into the store of [files] url.
+    """Move the ledger of a release before into its topic, and files into the store of files.url.
 
     Stop the trainer first. What was moved before is compared and left as it is, so it may be run again.
 
