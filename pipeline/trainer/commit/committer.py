@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.project import Project
+from pipeline.errors import FencedError
 from pipeline.formats.container import Draft
 from pipeline.logs.interface.log import Log
 from pipeline.model.dense import DenseModel
@@ -232,7 +233,8 @@ class Committer:
         self._maintained = self._maintenance.submit(self._retain, log_ms)
 
     def _retain(self, log_ms: int) -> None:
-        self._versions.retain(self._origin.shard, log_ms)
+        with suppress(FencedError):  # who took the shard over maintains its files; a commit will say so
+            self._versions.retain(self._origin.shard, log_ms)
         if self._stored is not None:
             self._stored.renew()
 

@@ -6,6 +6,7 @@ halted, or that waits for a rollback to finish, is closed and its error raised.
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import structlog
 
@@ -56,7 +57,7 @@ class ShardSession:
                 self._roll_back(shard)
             except FencedError:
                 rolled_back = self.rolled_back()
-                self.close()
+                self._close_fenced()
                 if not rolled_back:
                     raise
             except BaseException:
@@ -66,7 +67,7 @@ class ShardSession:
     def opened(self) -> TrainerShard:
         """The shard, opened on the current generation. Raises as `TrainerShard`."""
         if self.rolled_back():
-            self.close()
+            self._close_fenced()
         if self._open is None:
             finish_rollback(self._project, self._log, self._versions, self._index)
             self._lock.acquire_shared()
@@ -117,6 +118,11 @@ class ShardSession:
             shard.close()
         finally:
             self._lock.release()
+
+    def _close_fenced(self) -> None:
+        """Close a shard that is not ours any more: what is still in progress is fenced, too."""
+        with suppress(FencedError):
+            self.close()
 
     def readings(self) -> Iterator[Reading]:
         """Metrics of the shard, in any thread. Raises LogError."""
