@@ -3,12 +3,16 @@
 All durable files except the logs and the ledger are written here, so a full disk always raises the same error.
 """
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import VersionError
+
+_numbers = itertools.count()
+"""Threads of one process may write the same file at once."""
 
 
 def write_atomically(path: Path, chunks: Sequence[bytes | memoryview]) -> None:
@@ -30,7 +34,7 @@ class AtomicFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._temporary = path, path.with_name(f".{path.name}.{os.getpid()}.temporary")
+        self._path, self._temporary = path, path.with_name(f".{path.name}.{os.getpid()}{next(_numbers):06d}.temporary")
         with self._disk_errors():
             _make_folder(path.parent)
             self._file = self._temporary.open("wb")

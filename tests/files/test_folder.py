@@ -1,5 +1,7 @@
 """Files in a local folder: the contract, and what only a folder has."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from pipeline.errors import DamagedError
@@ -30,3 +32,10 @@ class TestFolder(FilesContract):
         (tmp_path / "a" / "b").mkdir(parents=True)
         with pytest.raises(DamagedError, match="a/b is a folder, wanted a file"):
             StoredFile(files, "a/b").read()
+
+    def test_threads_that_put_the_same_file_leave_one_of_their_contents(self, files):
+        contents = [bytes([number]) * 100_000 for number in range(8)]
+        with ThreadPoolExecutor(len(contents)) as threads:
+            for _ in range(20):
+                list(threads.map(lambda content: StoredFile(files, "a/b").write([content]), contents))
+        assert StoredFile(files, "a/b").read() in contents
