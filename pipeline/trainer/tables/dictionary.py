@@ -18,9 +18,9 @@ from pipeline.arrays.types import Int64s, UInt64s
 from pipeline.configuration.project import Project
 from pipeline.features.plan import FeaturePlan
 from pipeline.formats.columns import pack, unpack
+from pipeline.formats.sealed_database import Database
+from pipeline.formats.sealed_tables import Schema, Table
 from pipeline.trainer.batch.prefetch import PreparedBatch
-from pipeline.versions.ledger.database import Database
-from pipeline.versions.ledger.sealed_tables import Schema, Table
 
 _SCHEMA = Schema(
     3,

@@ -1,1 +1,1 @@
-"""The ledger: one SQLite file that lists the versions of all shards and stores which one is CURRENT."""
+"""The ledger: a topic of the log that lists the versions of all shards and holds which one is CURRENT."""

@@ -33,14 +33,20 @@ class LedgerBackup:
             return False
         return True
 
-    def read(self, partition: int) -> tuple[int, LedgerRecord]:
-        """The offset at which a partition ended, and its snapshot. Raises DamagedError."""
-        stored = self._file(partition)
+    def find(self, partition: int) -> tuple[int, LedgerRecord] | None:
+        """The offset at which a partition ended, and its snapshot; None without a backup. Raises DamagedError."""
         try:
-            with Container.open(stored, _BACKUP) as file, file.parsing():
+            with Container.open(self._file(partition), _BACKUP) as file, file.parsing():
                 return int(file.header["ends_at"]), parse_record(file.section("snapshot"), file.name)
         except FileNotFoundError:
-            raise DamagedError(f"the backup {stored} is missing. hint: {_BACKUP.fix}") from None
+            return None
+
+    def read(self, partition: int) -> tuple[int, LedgerRecord]:
+        """As `find`; a missing backup raises DamagedError, too."""
+        found = self.find(partition)
+        if found is None:
+            raise DamagedError(f"the backup {self._file(partition)} is missing. hint: {_BACKUP.fix}")
+        return found
 
     def _file(self, partition: int) -> StoredFile:
         return self.folder / f"{partition}.backup"

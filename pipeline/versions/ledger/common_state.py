@@ -8,10 +8,10 @@ from pipeline.versions.ledger.records import (
     CommonRecord,
     CommonSnapshot,
     Pinned,
-    Planned,
     Published,
     Quarantined,
     Resumed,
+    RollbackUpdated,
     Superseded,
 )
 from pipeline.versions.ledger.rollback_record import RollbackRecord
@@ -44,7 +44,7 @@ class CommonState:
     def apply(self, record: CommonRecord) -> None:
         """Take the next record."""
         match record:
-            case Planned():
+            case RollbackUpdated():
                 self.rollbacks[record.record.id] = record.record
                 self.restored |= {version.id.shard: version for version in record.restored}
                 if record.quarantine is not None:

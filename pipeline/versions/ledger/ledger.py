@@ -4,7 +4,8 @@ It is a topic of the log (`topic.py`). CURRENT of a shard moves by one record un
 that was fenced, even one that paused in between, cannot move it; a rollback moves CURRENT of all shards by one record.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from pipeline.errors import ConfigError, FencedError, RollbackError, VersionError
@@ -17,7 +18,7 @@ from pipeline.versions.ledger.halt_table import HaltTable
 from pipeline.versions.ledger.published_table import PublishedTable
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.ledger.quarantine_table import QuarantineTable
-from pipeline.versions.ledger.records import Committed, Dropped, Merged, Opened, Pinned, Planned, Touched
+from pipeline.versions.ledger.records import Committed, Dropped, Merged, Opened, Pinned, RollbackUpdated, Touched
 from pipeline.versions.ledger.rollback_record import RollbackRecord
 from pipeline.versions.ledger.shard_view import ShardView
 from pipeline.versions.ledger.staged_version import StagedVersion
@@ -126,13 +127,8 @@ class Ledger:
 
     def version(self, id: VersionId) -> VersionSummary:
         """The summary of one version. Raises VersionError if it does not exist or was dropped."""
-        if id.shards != self._topic.shards or id.shard >= id.shards:
-            raise _unknown(id)
-        with self._topic.reading(id.shard) as states:
-            found = ShardView(id.shard, *states).version(id)
-        if found is None:
-            raise _unknown(id)
-        return found
+        with self._viewing(id) as view:
+            return _known(view, id)
 
     def versions(self, shard: int) -> list[VersionSummary]:
         """All retained versions of a shard, undone ones included, by generation and sequence."""
@@ -157,8 +153,9 @@ class Ledger:
 
     def chain(self, id: VersionId) -> list[ChangeFile]:
         """The files that restoring `id` reads, oldest first. Raises VersionError, DamagedError."""
-        self.version(id)
-        return self.change_files(id.shard).chain(id)
+        with self._viewing(id) as view:
+            _known(view, id)
+            return view.change_files().chain(id)
 
     def merged(self, file: ChangeFile) -> None:
         """Record a merged file of a shard that this process writes. Raises FencedError."""
@@ -220,7 +217,7 @@ class Ledger:
             self._current_above(shard, target)
         planned: list[RollbackRecord] = []
 
-        def plan(state: CommonState) -> Planned:
+        def plan(state: CommonState) -> RollbackUpdated:
             _require_no_planned(state)
             added, id = self.quarantines.numbered(state, quarantine), max(state.rollbacks, default=0) + 1
             planned.append(
@@ -229,7 +226,7 @@ class Ledger:
                     self._clock.now_ms(),
                 )
             )  # fmt: skip
-            return Planned(record=planned[-1], quarantine=added)
+            return RollbackUpdated(record=planned[-1], quarantine=added)
 
         self._topic.append_common(plan)
         return self.fence_rollback(planned[-1])
@@ -277,15 +274,23 @@ class Ledger:
         """Rollbacks that are not done."""
         return [record for record in self.rollbacks() if record.state in ("planned", "switched")]
 
+    @contextmanager
+    def _viewing(self, id: VersionId) -> Iterator[ShardView]:
+        """The shard of a version at one moment. Raises VersionError if the ledger has no such shard."""
+        if id.shards != self._topic.shards or id.shard >= id.shards:
+            raise _unknown(id)
+        with self._topic.reading(id.shard) as states:
+            yield ShardView(id.shard, *states)
+
     def _update(
         self, record: RollbackRecord, only_if: str | None = None, restored: tuple[VersionSummary, ...] = ()
     ) -> None:
         """Replace the record of a rollback; with `only_if`, if it is in this state."""
 
-        def decide(state: CommonState) -> Planned | None:
+        def decide(state: CommonState) -> RollbackUpdated | None:
             if only_if is not None and state.rollbacks[record.id].state != only_if:
                 return None
-            return Planned(record=record, restored=restored)
+            return RollbackUpdated(record=record, restored=restored)
 
         self._topic.append_common(decide)
 
@@ -337,6 +342,14 @@ def _unneeded(view: ShardView, retained: Sequence[VersionId]) -> list[str]:
 def _require_no_planned(state: CommonState) -> None:
     if state.planned is not None:
         raise RollbackError(f"rollback {state.planned.id} is unfinished. run: springtide rollback --finish")
+
+
+def _known(view: ShardView, id: VersionId) -> VersionSummary:
+    """The summary of a version. Raises VersionError if it does not exist or was dropped."""
+    found = view.version(id)
+    if found is None:
+        raise _unknown(id)
+    return found
 
 
 def _unknown(id: VersionId) -> VersionError:

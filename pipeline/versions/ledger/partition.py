@@ -68,9 +68,10 @@ class LedgerPartition(Generic[StateT]):
 
     def refuse_lost_records(self) -> None:
         """Raise DamagedError if the backup holds more records than the partition."""
-        if self._backup is None or not self._backup.exists(self._number):
+        found = None if self._backup is None else self._backup.find(self._number)
+        if found is None:
             return
-        ends_at, _ = self._backup.read(self._number)
+        ends_at, _ = found
         self.refresh()
         if self._offset < ends_at:
             raise DamagedError(
@@ -118,8 +119,8 @@ class LedgerPartition(Generic[StateT]):
         """Take the records since the last call; returns how many there are after the last snapshot."""
         while records := self._log.read(self._topic, self._number, self._offset):
             for record in records:
-                said = decode_record(self._topic, self._number, record)
-                self._state.apply(said)
-                self._since_snapshot = 0 if said.op.endswith("snapshot") else self._since_snapshot + 1
+                decoded = decode_record(self._topic, self._number, record)
+                self._state.apply(decoded)
+                self._since_snapshot = 0 if decoded.op.endswith("snapshot") else self._since_snapshot + 1
             self._offset = records[-1].offset + 1
         return self._since_snapshot

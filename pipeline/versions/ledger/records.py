@@ -1,8 +1,8 @@
 """What the records of the ledger say: one class for each thing that happens to versions.
 
 A record is JSON: `op` names its class, the other entries are those of the class. Classes of `ShardRecord` are in the
-partition of one shard, written by its trainer; those of `CommonRecord` in the last partition, written by whoever has
-acquired it: operators, and trainers that roll back.
+partition of one shard, written by its trainer; those of `CommonRecord` in the last partition, written by the
+process that acquired it: operators, and trainers that roll back.
 """
 
 from collections.abc import Mapping
@@ -109,7 +109,7 @@ class ShardSnapshot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
+class RollbackUpdated:
     """A rollback begins, or one that was recorded before goes on: its record replaces the one with the same id."""
 
     op: Literal["rollback"] = "rollback"
@@ -161,7 +161,7 @@ class CommonSnapshot:
 
 
 ShardRecord = Opened | Committed | Merged | Dropped | Published | Superseded | Halted | ShardSnapshot
-CommonRecord = Planned | Quarantined | Pinned | Resumed | Published | Superseded | CommonSnapshot
+CommonRecord = RollbackUpdated | Quarantined | Pinned | Resumed | Published | Superseded | CommonSnapshot
 LedgerRecord = ShardRecord | CommonRecord
 
 _FORM: TypeAdapter[LedgerRecord] = TypeAdapter(Annotated[LedgerRecord, Field(discriminator="op")])

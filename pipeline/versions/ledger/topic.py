@@ -1,9 +1,9 @@
 """The ledger's topic: a partition for each shard, and one for what concerns all.
 
 A shard's partition has one writer, who holds its fence: a writer that was fenced can record nothing. The common
-partition is written by whoever acquires its fence, for one record at a time; whoever lost it in between looks again and
-decides anew. Now and then a writer appends a snapshot of the state and removes the records before it, so that opening
-reads what is live and not the history.
+partition has a writer for one record at a time: a process acquires its fence, reads to the end, decides and appends; if
+another acquired it in between, it repeats that. After some hundred records a writer appends a snapshot of the state and
+removes the records before it, so that opening reads what is live and not the history.
 """
 
 import threading

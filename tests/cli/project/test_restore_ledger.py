@@ -1,7 +1,5 @@
 """The command `restore-ledger`: a lost ledger is refused with its name, and restored with what it held."""
 
-import shutil
-
 import pytest
 
 from pipeline.configuration.project import Project
@@ -9,6 +7,7 @@ from pipeline.errors import DamagedError, VersionError
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.command.command_line import call, make_shop, springtide
 from tests.support.synthetic.commits import World
+from tests.support.world.lost_ledger import lose_ledger
 
 
 @pytest.fixture
@@ -25,14 +24,7 @@ def shop(tmp_path):
 
 
 def lose(shop, content=None):
-    topic = shop / "state" / "logs" / "ledger"
-    if content is None:
-        shutil.rmtree(topic)
-        return
-    for path in topic.glob("*.sqlite*"):
-        path.unlink()
-    for partition in range(2):
-        (topic / f"{partition}.sqlite").write_bytes(content)
+    lose_ledger(shop / "state" / "logs", content)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no database" * 500])

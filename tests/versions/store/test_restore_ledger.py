@@ -9,6 +9,7 @@ from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.restore_ledger import restore_ledger
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.synthetic.commits import World, project_in
+from tests.support.world.lost_ledger import lose_ledger
 from tests.support.world.stored_paths import path_of
 
 
@@ -20,14 +21,7 @@ def project(tmp_path):
 def lose(store, content=None):
     """Close the store and lose its ledger; `content` is what is found in its place."""
     store.close()
-    topic = path_of(store.folder).parent / "logs" / "ledger"
-    if content is None:
-        shutil.rmtree(topic)
-        return
-    for path in topic.glob("*.sqlite*"):
-        path.unlink()
-    for partition in range(2):
-        (topic / f"{partition}.sqlite").write_bytes(content)
+    lose_ledger(path_of(store.folder).parent / "logs", content)
 
 
 def test_versions_committed_after_the_backup_are_found_again(project):

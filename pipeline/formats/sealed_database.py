@@ -7,15 +7,15 @@ tables are sealed (`sealed_tables.py`): a file that is not as it was written is 
 import fcntl
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DamagedError, VersionError
+from pipeline.formats.sealed_tables import Schema, define_checksum
 from pipeline.formats.sqlite_file import is_damage
 from pipeline.formats.sqlite_wal import check_wal
-from pipeline.versions.ledger.sealed_tables import Schema, define_checksum
 
 BUSY_TIMEOUT_S = 30.0
 
@@ -23,31 +23,20 @@ BUSY_TIMEOUT_S = 30.0
 class Database:
     """One connection to one file. Thread-safe: a lock serialises threads. Must not be used across a fork."""
 
-    def __init__(
-        self,
-        path: Path,
-        schema: Schema,
-        fix: str,
-        before_create: Callable[[], None] = lambda: None,
-        backup: Callable[[bytes], None] | None = None,
-    ) -> None:
+    def __init__(self, path: Path, schema: Schema, fix: str) -> None:
         """Open the file and check every row, or create it.
 
         Args:
             path: the file.
             schema: its tables.
             fix: what an operator does about a damaged file, for messages.
-            before_create: called if the file does not exist or holds nothing; it may raise.
-            backup: called with the contents of the file after each change that is to be backed up.
 
         Raises:
             DamagedError: something in the file is not as it was written.
             VersionError: the file cannot be opened, or has another format.
         """
-        self.path, self._fix, self._backup = path, fix, backup
+        self.path, self._fix = path, fix
         self._lock = threading.RLock()
-        if not path.exists():
-            before_create()
         check_wal(path, fix)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,17 +47,14 @@ class Database:
             raise VersionError(f"{path} cannot be opened: {failure}. hint: check the folder's permissions") from None
         try:
             with self._named_errors():
-                self._prepare(schema, before_create)
+                self._prepare(schema)
         except BaseException:
             self._connection.close()
             raise
 
     @contextmanager
-    def transaction(self, *, backup: bool = True) -> Iterator[sqlite3.Connection]:
-        """An atomic write that holds the file's write lock from the start. Any exception rolls it back.
-
-        With `backup` the file is backed up afterwards. Raises VersionError if that fails; the write is then durable.
-        """
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """An atomic write that holds the file's write lock from the start. Any exception rolls it back."""
         with self._lock, self._named_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -78,8 +64,6 @@ class Database:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-            if backup:
-                self._back_up()
 
     def read(self, query: str, parameters: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
         """Rows of one query, without the write lock."""
@@ -90,11 +74,10 @@ class Database:
         with self._lock:
             self._connection.close()
 
-    def _prepare(self, schema: Schema, before_create: Callable[[], None]) -> None:
+    def _prepare(self, schema: Schema) -> None:
         define_checksum(self._connection)
         stored = self._schema_version()
         if stored == 0:
-            before_create()
             self._create(schema)
         elif stored != schema.version:
             raise VersionError(
@@ -104,12 +87,6 @@ class Database:
             schema.check(self._connection, self.path, self._fix)
         self._connection.row_factory = sqlite3.Row
         self._connection.execute("PRAGMA synchronous=FULL")
-
-    def _back_up(self) -> None:
-        """Back the file up as of the last transaction of any process: a lock orders the processes."""
-        if self._backup is not None:
-            with self._file_lock():
-                self._backup(self._connection.serialize())
 
     @contextmanager
     def _file_lock(self) -> Iterator[None]:
@@ -138,7 +115,6 @@ class Database:
             self._connection.executescript(
                 f"BEGIN IMMEDIATE; {schema.statements} PRAGMA user_version={schema.version}; COMMIT;"
             )
-        self._back_up()
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
